@@ -1,0 +1,62 @@
+# DINOv2 in Practice. `make help` lists the commands; each one sets up what it needs.
+
+PYTHON ?= python3
+# Where pip gets torch on machines without an NVIDIA GPU. Empty: the registry pip is set up for.
+# Elsewhere than on macOS that may be the CUDA build of several GB; the CPU build comes with
+#   make setup TORCH_INDEX=https://download.pytorch.org/whl/cpu
+TORCH_INDEX ?=
+
+VENV := .venv
+PY := $(VENV)/bin/python
+PIP := $(PY) -m pip
+# The environment is made again when these files have other content, not another date.
+STAMP := $(VENV)/.installed-$(shell cat pyproject.toml hatch_build.py | cksum | tr ' ' '-')
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: help setup run test lab notebooks readme wheel clean
+.DEFAULT_GOAL := help
+
+help:  ## list the commands
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
+
+setup: $(STAMP)  ## make .venv: torch first (a CPU build where there is no GPU), then the package
+
+$(STAMP):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and \
+	  f"Python 3.10 or newer is needed, {sys.executable} is {sys.version.split()[0]}: make PYTHON=...")'
+	$(PYTHON) -m venv $(VENV)
+	@if nvidia-smi -L > /dev/null 2>&1; then \
+	  echo "NVIDIA GPU found: installing the CUDA build of torch."; \
+	  $(PIP) install --quiet 'torch>=2.6'; \
+	else \
+	  echo "No NVIDIA GPU found: installing a CPU build of torch (see TORCH_INDEX in the Makefile)."; \
+	  $(PIP) install --quiet $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) 'torch>=2.6,<2.14'; \
+	fi
+	@$(PY) -c 'import importlib.metadata as m; print("torch", m.version("torch"))'
+	$(PIP) install --quiet --editable '.[test,train]'
+	@rm -f $(VENV)/.installed-* && touch $@
+
+run: $(STAMP)  ## execute every notebook without a network, write build/index.html
+	$(PY) -m tools.notebooks run
+
+test: $(STAMP)  ## everything that must hold: style, types, units, data, notebooks
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+	$(PY) -m training.verify
+	$(PY) -m pytest
+	$(PY) -m tools.notebooks test
+
+lab: $(STAMP)  ## open the notebooks in JupyterLab
+	$(PY) -m jupyterlab notebooks
+
+notebooks: $(STAMP)  ## bring the committed notebooks and README.md up to date with their sources
+	$(PY) -m tools.notebooks execute
+	$(PY) -m tools.readme
+
+wheel: $(STAMP)  ## build dist/*.whl, which carries the sample data and the embedded models
+	$(PIP) wheel --quiet --no-deps --wheel-dir dist .
+
+clean:  ## remove what was built, except .venv
+	rm -rf build dist .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
