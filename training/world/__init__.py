@@ -1,0 +1,1 @@
+"""A world of toys rendered with MuJoCo: toys, surfaces, scenes, pictures and their ground truth."""
