@@ -35,7 +35,7 @@ TOYS_PER_SHARD, SCENES_PER_SHARD = 64, 256
 
 @dataclass(frozen=True)
 class Shard:
-    """Rows ``start`` to ``stop`` of the toys (``views`` pictures each) or, without views, scenes."""
+    """Rows ``start`` to ``stop`` of the toys, ``views`` pictures each; without views, of scenes."""
 
     path: Path
     start: int

@@ -1,0 +1,1 @@
+"""Self-supervised training of the embedded DINOv2, on rendered pictures only."""
