@@ -1,0 +1,21 @@
+"""Helpers of the DINOv2 notebook series; heavy packages are imported only where they are used."""
+
+from .features import extract_features
+from .images import ImageError, list_images, open_image, to_pixels
+from .models import ModelError, load_dinov2
+from .samples import data_dir, load_scenes, load_views, photographs
+
+__version__ = "0.1.0"
+__all__ = [
+    "ImageError",
+    "ModelError",
+    "data_dir",
+    "extract_features",
+    "list_images",
+    "load_dinov2",
+    "load_scenes",
+    "load_views",
+    "open_image",
+    "photographs",
+    "to_pixels",
+]

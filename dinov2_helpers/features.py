@@ -1,0 +1,347 @@
+"""Extract DINOv2 features from any mixture of pictures, in batches, with a cache on disk."""
+
+import hashlib
+import os
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, TypeAlias, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save
+from tqdm import tqdm
+
+from .images import Fit, ImageError, geometry, list_images, open_image, to_pixels
+from .models import Dinov2
+from .results import write_whole
+
+Facet = Literal["query", "key", "value"]
+Maps: TypeAlias = NDArray[np.float32] | list[NDArray[np.float32]]
+MAX_BATCH = 64
+CPU_BUDGET = 40 * 2**20  # bytes; larger batches leave the caches and are slower
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A picture without features: its position in the input, its name, and why."""
+
+    index: int
+    name: str
+    reason: str
+
+
+class Layer(NamedTuple):
+    """Output of a block after the final layer norm: `cls` (N, D), `patches` (N, h, w, D)."""
+
+    cls: NDArray[np.float32]
+    patches: Maps
+
+
+@dataclass(frozen=True)
+class Features:
+    """Features of N pictures in the order of the input, without those that could not be read.
+
+    All features are float32. What is given as (N, h, w, ...) is one array where all pictures have
+    the same grid of patches, and a list of N arrays (h, w, ...) where they have not.
+    """
+
+    cls: NDArray[np.float32]  # (N, D), CLS token after the final layer norm
+    patches: Maps | None  # (N, h, w, D), patch tokens after it, registers dropped; if wanted
+    layers: dict[int, Layer]  # of each wanted block
+    attention: Maps | None  # (N, heads, h, w) in 0-1, from the CLS token, in the last block
+    facets: dict[str, Maps]  # of each wanted facet (N, h, w, D), heads one after another
+    index: NDArray[np.int64]  # (N,), position in the input
+    names: tuple[str, ...]  # paths as given (in a folder: relative to it), or "image 3"
+    sizes: NDArray[np.int64]  # (N, 2), height and width in pixels of the upright picture
+    grids: NDArray[np.int64]  # (N, 2), patches down and across
+    coverage: Maps  # (N, h, w) in 0-1, how much of a patch shows the picture and not padding
+    skipped: tuple[Skipped, ...]  # the pictures left out
+    note: str  # what was done to the geometry of the pictures
+
+    def __len__(self) -> int:
+        return len(self.cls)
+
+    def __repr__(self) -> str:
+        return f"{len(self)} pictures, {len(self.skipped)} skipped; {self.note}"
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Patches (down, across), if all pictures have the same."""
+        if (self.grids != self.grids[0]).any():
+            raise ValueError("the pictures have different grids; see `grids`")
+        return int(self.grids[0, 0]), int(self.grids[0, 1])
+
+    def pooled(self, how: Literal["cls", "mean", "both"] = "cls") -> NDArray[np.float32]:
+        """Return one vector per picture, (N, D) or for "both" (N, 2 D) float32, not normalised.
+
+        That is "cls"; the "mean" of the patches, weighted by `coverage`; or "both" side by side, as
+        in DINOv2's linear evaluation (dinov2/eval/linear.py, create_linear_input).
+        """
+        if how == "cls":
+            return self.cls
+        if self.patches is None:
+            raise ValueError(f"pooled({how!r}) needs extract_features(..., patches=True)")
+        pairs = zip(self.patches, self.coverage, strict=True)
+        mean = np.stack([np.tensordot(share / share.sum(), p, 2) for p, share in pairs])
+        return mean if how == "mean" else np.hstack([self.cls, mean])
+
+
+class _Settings(NamedTuple):
+    """What to extract and how; its text is part of the key of a cache entry."""
+
+    size: int | None
+    fit: Fit
+    layers: tuple[int, ...]
+    attention: bool
+    facets: tuple[Facet, ...]
+    facet_layer: int
+    patches: bool
+
+
+@dataclass
+class _Job:
+    """A picture on its way: `pixels` until the model's outputs are in `record`."""
+
+    index: int
+    name: str
+    size: tuple[int, int]  # width, height
+    entry: Path | None = None  # of the cache
+    record: dict[str, NDArray[np.float32]] = field(default_factory=dict)
+    pixels: NDArray[np.float32] | None = None
+
+
+def extract_features(
+    dinov2: Dinov2,
+    images: Any,
+    *,
+    size: int | None = None,
+    fit: Fit = "crop",
+    layers: Iterable[int] = (),
+    attention: bool = False,
+    facets: Iterable[Facet] = (),
+    facet_layer: int = -1,
+    patches: bool = True,
+    batch_size: int | None = None,
+    cache: str | os.PathLike[str] | None = None,
+    progress: bool | None = None,
+) -> Features:
+    """Extract the features of pictures. Those that cannot be read are printed and left out.
+
+    The numbers do not depend on the batch, and with the defaults they are those of transformers'
+    own pipeline, both to 1e-5.
+
+    Args:
+        dinov2: From `load_dinov2`.
+        images: A folder; one or many of what `open_image` opens: paths, PIL pictures, arrays; a
+            dict of names to such; or an object with `images`, like `Scenes`.
+        size: Side of the crop, or shortest side for the other fits, in pixels. None: the
+            processor's crop (224), or the picture's own size.
+        fit: "crop", "resize" or "pad", as in `to_pixels`.
+        layers: Blocks whose output is wanted too, 0 the first and -1 the last; the final layer
+            norm is applied, as in DINOv2's `get_intermediate_layers` with `norm=True`.
+        attention: Whether the last block's attention is wanted; load with attention="eager".
+        facets: Of "query", "key", "value", those wanted from the attention of `facet_layer`.
+        facet_layer: A block.
+        patches: Whether the patch tokens are wanted.
+        batch_size: None: what fits 40 MiB of activations (CUDA: a quarter of what is free).
+        cache: Folder to keep features in, by content of the picture, weights and settings.
+        progress: Whether to show a bar; None: only on a terminal.
+
+    Raises:
+        FileNotFoundError: The folder does not exist or holds no picture.
+        ValueError: Impossible settings, or no picture that can be read.
+    """
+    want = _Settings(size, fit, tuple(layers), attention, tuple(facets), facet_layer, patches)
+    _check(want, dinov2)
+    items = list(enumerate(_sources(images)))
+    digest = _digest(dinov2, want) if cache else None
+    prepare = partial(_open, dinov2, want, digest, Path(cache or ""))
+    jobs: list[_Job] = []
+    skipped: list[Skipped] = []
+    step = max(MAX_BATCH, batch_size or 0)
+    bar = tqdm(total=len(items), disable=None if progress is None else not progress)
+    with bar, ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        coming = pool.map(prepare, items[:step])
+        for start in range(step, len(items) + step, step):
+            ready = list(coming)
+            # these are decoded while the model computes those that are ready
+            coming = pool.map(prepare, items[start : start + step])
+            skipped += [one for one in ready if isinstance(one, Skipped)]
+            jobs += (chunk := [one for one in ready if isinstance(one, _Job)])
+            for batch in _batches(dinov2, chunk, batch_size):
+                _forward(dinov2, batch, want)
+            bar.update(len(ready))
+    report = f"{len(skipped)} of {len(items)} pictures skipped (all are in `skipped`):"
+    report += "".join(f"\n  {one.index}: {one.name}: {one.reason}" for one in skipped[:20])
+    if not jobs:
+        raise ValueError(f"no picture to extract from; {report}")
+    if skipped:
+        print(report)
+    return _gather(dinov2, want, jobs, skipped)
+
+
+def _check(want: _Settings, dinov2: Dinov2) -> None:
+    last = dinov2.n_layers - 1
+    for layer in (*want.layers, want.facet_layer):
+        if not -last - 1 <= layer <= last:
+            raise ValueError(f"layer {layer}: {dinov2.name} has 0 to {last}, or -1 to {-last - 1}")
+    for value, known in ((want.fit, Fit), *((facet, Facet) for facet in want.facets)):
+        if value not in get_args(known):
+            raise ValueError(f"{value!r} is none of {get_args(known)}")
+    if want.attention and dinov2.model.config._attn_implementation != "eager":
+        raise ValueError("attention=True needs a model from load_dinov2(..., attention='eager')")
+
+
+def _sources(images: Any) -> list[tuple[str, Any]]:
+    """Name each picture of the input."""
+    images = getattr(images, "images", images)
+    paths = (str, os.PathLike)
+    if isinstance(images, paths) and not (root := Path(images).expanduser()).is_file():
+        images = {path.relative_to(root).as_posix(): path for path in list_images(root)}
+    if isinstance(images, (*paths, Image.Image)) or getattr(images, "ndim", 4) < 4:
+        images = [images]
+    if isinstance(images, Mapping):
+        return list(images.items())
+    numbered = enumerate(images)
+    return [(os.fspath(x) if isinstance(x, paths) else f"image {i}", x) for i, x in numbered]
+
+
+def _open(dinov2: Dinov2, want: _Settings, digest: Any, cache: Path, item: Any) -> _Job | Skipped:
+    """Open a picture and take its features from the cache, or make its pixels; in a thread."""
+    index, (name, source) = item
+    try:
+        image = open_image(source, name)
+        job = _Job(index, name, image.size)
+        if digest:
+            content = digest.copy()
+            content.update(repr(image.size).encode() + image.tobytes())
+            job.entry = cache / content.hexdigest()
+            with suppress(FileNotFoundError, SafetensorError):
+                job.record = load_file(job.entry)
+        if not job.record:
+            job.pixels = to_pixels(image, dinov2, size=want.size, fit=want.fit)
+    except ImageError as error:
+        return Skipped(index, name, error.reason)
+    return job
+
+
+def _digest(dinov2: Dinov2, want: _Settings) -> Any:
+    """Return the SHA-256 of everything but the picture that the features depend on."""
+    import torch
+
+    digest = hashlib.sha256(repr((want, dinov2.model.config, dinov2.processor)).encode())
+    # the weights themselves: right for any source, and after any change to them
+    for tensor in dinov2.model.state_dict().values():
+        digest.update(tensor.cpu().flatten().view(torch.uint8).numpy())
+    return digest
+
+
+def _batches(dinov2: Dinov2, jobs: list[_Job], batch_size: int | None) -> Iterator[list[_Job]]:
+    """Yield those that the model must see, in batches of one shape that fit into memory."""
+    import torch
+
+    alike = defaultdict(list)
+    for job in jobs:
+        if job.pixels is not None:
+            alike[job.pixels.shape].append(job)
+    cuda = dinov2.device.type == "cuda"
+    budget = torch.cuda.mem_get_info(dinov2.device)[0] // 4 if cuda else CPU_BUDGET
+    for (_, height, width), same in alike.items():
+        tokens = height * width // dinov2.patch_size**2 + 1 + dinov2.n_registers
+        # of one block: query, key, value, residual, and twice the 4 x wider hidden layer of its MLP
+        numbers = 12 * tokens * dinov2.dim
+        if dinov2.model.config._attn_implementation == "eager":
+            numbers += 2 * dinov2.n_heads * tokens**2
+        step = batch_size or max(1, min(MAX_BATCH, budget // (4 * numbers)))
+        yield from (same[start : start + step] for start in range(0, len(same), step))
+
+
+def _forward(dinov2: Dinov2, batch: list[_Job], want: _Settings) -> None:
+    """Run the model on pictures of one shape, and turn their pixels into records."""
+    import torch
+
+    pixels = torch.from_numpy(np.stack([job.pixels for job in batch if job.pixels is not None]))
+    rows, columns = (side // dinov2.patch_size for side in pixels.shape[-2:])
+    first_patch = 1 + dinov2.n_registers
+    blocks: Any = dinov2.model.encoder.layer
+    watched = {f"layer {i}": blocks[i] for i in want.layers}
+    for facet in want.facets:  # from q_proj, k_proj, v_proj
+        watched[facet] = getattr(blocks[want.facet_layer].attention, f"{facet[0]}_proj")
+    if want.attention:
+        watched["attention"] = blocks[-1].attention
+    seen: dict[str, Any] = {}
+
+    def remember(name: str, _module: Any, _inputs: Any, output: Any) -> None:
+        seen[name] = output
+
+    def grid(tokens: Any) -> Any:
+        return tokens[:, first_patch:].unflatten(1, (rows, columns))
+
+    with torch.inference_mode(), ExitStack() as hooks:
+        for name, module in watched.items():
+            hooks.callback(module.register_forward_hook(partial(remember, name)).remove)
+        last = dinov2.model(pixel_values=pixels.to(dinov2.device)).last_hidden_state
+        found = {"cls": last[:, 0]} | ({"patches": grid(last)} if want.patches else {})
+        for i in want.layers:
+            tokens = dinov2.model.layernorm(seen[f"layer {i}"])
+            found |= {f"cls {i}": tokens[:, 0], f"patches {i}": grid(tokens)}
+        found |= {facet: grid(seen[facet]) for facet in want.facets}
+        if want.attention:
+            weights = seen["attention"][1]  # (N, heads, tokens, tokens)
+            found["attention"] = weights[:, :, 0, first_patch:].unflatten(2, (rows, columns))
+        arrays = {name: tensor.float().cpu().numpy() for name, tensor in found.items()}
+    for i, job in enumerate(batch):
+        job.record, job.pixels = {name: array[i] for name, array in arrays.items()}, None
+        if job.entry:
+            write_whole(job.entry, save(job.record))
+
+
+def _gather(dinov2: Dinov2, want: _Settings, jobs: list[_Job], skipped: list[Skipped]) -> Features:
+    """Join the records of all pictures."""
+
+    def joined(pieces: list[Any]) -> Any:
+        return np.stack(pieces) if len({piece.shape for piece in pieces}) == 1 else pieces
+
+    def maps(name: str) -> Any:
+        return joined([job.record[name] for job in jobs])
+
+    def shares(length: int, n: int) -> NDArray[np.float32]:
+        # 1 where a patch is filled, a fraction where the picture ends inside it
+        return np.clip(length / patch - np.arange(n), 0, 1).astype(np.float32)
+
+    patch, sizes = dinov2.patch_size, np.array([job.size[::-1] for job in jobs])
+    shapes = np.array([geometry(job.size, dinov2, want.size, want.fit) for job in jobs])
+    scaled, fitted = shapes[:, 0, ::-1], shapes[:, 1, ::-1]  # (N, 2), height and width
+    grids = fitted // patch
+    shown = scaled if want.fit == "pad" else fitted
+    coverage = [
+        np.outer(shares(height, rows), shares(width, columns))
+        for (height, width), (rows, columns) in zip(shown, grids, strict=True)
+    ]
+    resized, filled = ((before != fitted).any(axis=1).sum() for before in (sizes, scaled))
+    notes = {
+        "crop": f"shortest side to {scaled[0].min()} px, then the central {fitted[0, 0]} px",
+        "resize": f"{resized} of {len(jobs)} resampled to sides that are multiples of {patch} px",
+        "pad": f"{filled} of {len(jobs)} filled at right and bottom to multiples of {patch} px",
+    }
+    return Features(
+        cls=maps("cls"),
+        patches=maps("patches") if want.patches else None,
+        layers={i: Layer(maps(f"cls {i}"), maps(f"patches {i}")) for i in want.layers},
+        attention=maps("attention") if want.attention else None,
+        facets={facet: maps(facet) for facet in want.facets},
+        index=np.array([job.index for job in jobs]),
+        names=tuple(job.name for job in jobs),
+        sizes=sizes,
+        grids=grids,
+        coverage=joined(coverage),
+        skipped=tuple(skipped),
+        note=f"{want.fit}: {notes[want.fit]}",
+    )

@@ -1,0 +1,150 @@
+"""Open pictures of any kind as 8-bit RGB, and bring them to the pixels a DINOv2 expects."""
+
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from .models import Dinov2
+
+Fit = Literal["crop", "resize", "pad"]
+Size = tuple[int, int]  # width, height
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
+# Named, because PIL's EPS reader would run Ghostscript on a file that only claims to be a .png.
+_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
+# of a picture once scaled: enough to crop 12000x50, and for 21 thousand patches
+MAX_PIXELS = {"crop": 2**24, "resize": 2**22, "pad": 2**22}
+
+
+class ImageError(ValueError):
+    """A picture that cannot be used; `reason` says why and what to do."""
+
+    def __init__(self, name: str | os.PathLike[str], reason: str) -> None:
+        super().__init__(f"{os.fspath(name)}: {reason}")
+        self.reason = reason
+
+
+def list_images(folder: str | os.PathLike[str], recursive: bool = True) -> list[Path]:
+    """List the pictures of a folder by their suffix (`SUFFIXES`), sorted, without hidden ones.
+
+    A link that leads out of the folder is not followed.
+
+    Raises:
+        FileNotFoundError: The folder does not exist or holds no picture.
+    """
+    root = Path(folder).expanduser()
+    found = [
+        path
+        for path in root.glob("**/*" if recursive else "*")
+        if path.suffix.lower() in SUFFIXES and not path.is_dir()
+        if path.resolve().is_relative_to(root.resolve())
+        if not any(part.startswith(".") for part in path.relative_to(root).parts)
+    ]
+    if not found:
+        raise FileNotFoundError(f"{root} is no folder with pictures: {' '.join(SUFFIXES)}")
+    return sorted(found)
+
+
+def open_image(source: Any, name: str | os.PathLike[str] = "") -> Image.Image:
+    """Open a picture as 8-bit RGB, turned upright by its EXIF orientation.
+
+    It is a path, a PIL picture, or an array (H, W, 3) or (H, W); `name` names it in errors.
+    Greyscale, palette and CMYK are converted; transparency is laid on white; of an animation the
+    first frame is taken. 16-bit greyscale is divided by 257, whatever part of its range is used;
+    so are 32-bit integers of a file within 0-65535. Floating-point values must lie within 0-1.
+
+    Raises:
+        ImageError: Unreadable, truncated, no picture, too large, or values out of those ranges.
+    """
+    try:
+        if isinstance(source, np.ndarray):
+            if source.ndim not in (2, 3) or source.shape[2:] not in ((), (3,)) or not source.size:
+                raise ValueError(f"shape {source.shape} is neither (H, W, 3) nor (H, W)")
+            source = Image.fromarray(_to_uint8(source))
+        if isinstance(source, Image.Image):
+            return _to_rgb(source)
+        path = os.fspath(source)
+        name = name or path
+        with Image.open(path, formats=_FORMATS) as image:
+            return _to_rgb(image)
+    # PIL's decoders raise many types on damaged files, and one file must never stop a folder
+    except Exception as error:
+        reason = f"cannot be used: {error}; replace or convert it"
+        raise ImageError(name or "picture", reason) from error
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    image = ImageOps.exif_transpose(image)
+    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+        values = np.asarray(image)
+        if image.mode == "I" and values.min() >= 0 and values.max() <= 65535:
+            values = values.astype(np.uint16)
+        image = Image.fromarray(_to_uint8(values))
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image.convert("RGB")
+
+
+def _to_uint8(values: NDArray[Any]) -> NDArray[np.uint8]:
+    for kind, top in ((np.uint8, 255), (np.uint16, 65535), (np.floating, 1)):
+        # NaN fails the comparisons
+        if np.issubdtype(values.dtype, kind) and values.min() >= 0 and values.max() <= top:
+            return np.round(values * (255 / top)).astype(np.uint8)
+    span = f"{values.dtype} from {values.min()} to {values.max()}"
+    raise ValueError(f"values are {span}, not uint8, uint16 or floats within 0-1")
+
+
+def to_pixels(
+    image: Image.Image, dinov2: Dinov2, *, size: int | None = None, fit: Fit = "crop"
+) -> NDArray[np.float32]:
+    """Bring an RGB picture to normalised pixels whose sides are multiples of the patch.
+
+    - "crop": as the model's processor does: the shortest side to its `shortest_edge` (256), then
+      the centre of `crop_size` (224). Another `size` in pixels, taken to the nearest multiple of
+      the patch, replaces the latter and scales the former.
+    - "resize": scaled to a shortest side of `size` (None: not scaled), then each side taken to
+      the nearest multiple of the patch. Nothing is cut off; the aspect changes a little.
+    - "pad": scaled likewise, then filled with the mean colour at the right and the bottom.
+
+    Returns:
+        (3, H, W) float32, channels with mean 0 and standard deviation 1 over ImageNet.
+
+    Raises:
+        ImageError: Scaled, and not yet cropped, it has more pixels than `MAX_PIXELS`.
+    """
+    processor = dinov2.processor
+    scaled, (width, height) = geometry(image.size, dinov2, size, fit)
+    if scaled[0] * scaled[1] > MAX_PIXELS[fit]:
+        reason = f"would be scaled to {scaled[0]}x{scaled[1]} px; give a lower `size` or cut it"
+        raise ImageError(f"picture of {image.width}x{image.height} px", reason)
+    image = image.resize(scaled, processor.resample)
+    if fit == "crop":
+        left, top = (scaled[0] - width) // 2, (scaled[1] - height) // 2
+        image = image.crop((left, top, left + width, top + height))
+    colours = np.asarray(image, np.float32) * processor.rescale_factor
+    colours = (colours - np.float32(processor.image_mean)) / np.float32(processor.image_std)
+    pixels = np.zeros((3, height, width), np.float32)  # 0 is the mean colour
+    pixels[:, : image.height, : image.width] = colours.transpose(2, 0, 1)
+    return pixels
+
+
+def geometry(size_in: Size, dinov2: Dinov2, size: int | None, fit: Fit) -> tuple[Size, Size]:
+    """Return (width, height) of the whole picture once scaled, and of what the model gets."""
+    patch = dinov2.patch_size
+    if fit == "crop":
+        native = dinov2.processor.crop_size["height"]
+        side = max(1, round((size or native) / patch)) * patch
+        shortest = round(dinov2.processor.size["shortest_edge"] * side / native)
+        # rounded down, as the processor does
+        width, height = (int(shortest * length / min(size_in)) for length in size_in)
+        return (width, height), (side, side)
+    scale = size / min(size_in) if size else 1.0
+    if fit == "resize":
+        width, height = (max(1, round(length * scale / patch)) * patch for length in size_in)
+        return (width, height), (width, height)
+    width, height = (max(1, round(length * scale)) for length in size_in)
+    return (width, height), (-(-width // patch) * patch, -(-height // patch) * patch)

@@ -1,0 +1,237 @@
+"""The sample data with its ground truth, and any folder of pictures in the same layout.
+
+That is Hugging Face's *imagefolder*: a `metadata.jsonl` with one JSON object per picture, beside
+the files that it names. Pixel coordinates are (x, y) with the centre of the top left pixel at
+(0.5, 0.5); cameras follow OpenCV (x right, y down, z forward), in metres.
+"""
+
+import json
+import os
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from PIL import Image
+
+from .images import open_image
+
+TOYS = "dog cat car truck airplane boat rocket house tree mushroom snowman mug chair lamp duck fish"
+CLASS_NAMES = tuple(TOYS.split())
+"""The toy classes; the value v > 0 in a class mask stands for `CLASS_NAMES[v - 1]`."""
+
+PHOTOGRAPHS: dict[str, tuple[str, str]] = {
+    "cat": ("skimage/data/chelsea.png", "S. van der Walt, CC0"),
+    "coffee": ("skimage/data/coffee.png", "R. Michetti, CC0"),
+    "astronaut": ("skimage/data/astronaut.png", "NASA, public domain"),
+    "rocket": ("skimage/data/rocket.jpg", "SpaceX, public domain"),
+    "horse": ("skimage/data/horse.png", "A. Preuss, CC0 (a drawing)"),
+    "coins": ("skimage/data/coins.png", "Brooklyn Museum, no known copyright restrictions"),
+    "camera": ("skimage/data/camera.png", "L. Varshney, CC0"),
+    "brick": ("skimage/data/brick.png", "CC0Textures, CC0"),
+    "grass": ("skimage/data/grass.png", "linolafett, CC0"),
+    "gravel": ("skimage/data/gravel.png", "CC0Textures, CC0"),
+    "motorcycle": ("skimage/data/motorcycle_left.png", "Middlebury stereo 2014, Scharstein et al."),
+    "temple": ("sklearn/datasets/images/china.jpg", "danielbuechele, CC BY 2.0"),
+    "flower": ("sklearn/datasets/images/flower.jpg", "vultilion, CC BY 2.0"),
+}
+"""Pictures inside the wheels of scikit-image and scikit-learn: name -> (file, source, licence)."""
+
+
+def data_dir() -> Path:
+    """Return the folder that DINOV2_DATA names, else the package's data, else the checkout's.
+
+    Raises:
+        FileNotFoundError: It does not exist.
+    """
+    package = Path(__file__).resolve().parent
+    named = os.environ.get("DINOV2_DATA")
+    candidates = [Path(named)] if named else [package / "data", package.parent / "data"]
+    for folder in filter(Path.is_dir, candidates):
+        return folder
+    where = " or ".join(map(str, candidates))
+    raise FileNotFoundError(f"no sample data in {where}: set DINOV2_DATA to the project's data/")
+
+
+def _matches(value: Any, wanted: Any) -> bool:
+    """Compare a field with a value, with any of several values, or by a function."""
+    if callable(wanted):
+        return bool(wanted(value))
+    several = isinstance(wanted, Collection) and not isinstance(wanted, str)
+    return value in wanted if several else value == wanted
+
+
+def _records(row: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return one dict per object of a picture: the object's fields and the picture's columns."""
+    return [{**one, **row, "n_objects": len(row["objects"])} for one in row["objects"] or [{}]]
+
+
+@dataclass(frozen=True)
+class Scenes:
+    """Pictures with their ground truth; files are read when they are asked for."""
+
+    folder: Path  # of metadata.jsonl; the file names in the table are relative to it
+    table: list[dict[str, Any]] = field(repr=False)  # one dict per picture, as in metadata.jsonl
+    classes: tuple[str, ...] = CLASS_NAMES  # what the values in the class masks mean, from 1
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def _path(self, i: int, column: str) -> Path:
+        row = self.table[i]
+        if column not in row:
+            raise KeyError(f"{self.folder}/metadata.jsonl: no {column!r} for {row['file_name']}")
+        path = self.folder / row[column]
+        if not path.resolve().is_relative_to(self.folder.resolve()):
+            raise ValueError(
+                f"{self.folder}/metadata.jsonl: {row[column]!r} leads out of the folder"
+            )
+        return path
+
+    def _array(self, i: int, column: str) -> NDArray[Any]:
+        with Image.open(self._path(i, column)) as image:
+            return np.asarray(image)
+
+    @property
+    def images(self) -> list[Path]:
+        """The paths of the pictures."""
+        return [self._path(i, "file_name") for i in range(len(self))]
+
+    def image(self, i: int) -> Image.Image:
+        """Return picture i, RGB."""
+        return open_image(self._path(i, "file_name"))
+
+    def depth(self, i: int) -> NDArray[np.float32]:
+        """Return the depth of picture i, (H, W) metres along the optical axis, NaN for sky."""
+        millimetres = self._array(i, "depth_file_name")
+        return np.where(millimetres > 0, millimetres / 1000, np.nan).astype(np.float32)
+
+    def class_mask(self, i: int) -> NDArray[np.uint8]:
+        """Return (H, W): 0 for background, v for `classes[v - 1]`."""
+        return self._array(i, "class_mask_file_name")
+
+    def instance_mask(self, i: int) -> NDArray[np.uint8]:
+        """Return (H, W): 0 for background, v for the object whose "instance" is v."""
+        return self._array(i, "instance_mask_file_name")
+
+    def select(self, **where: Any) -> "Scenes":
+        """Return the pictures that meet every condition.
+
+        A condition names a column, `n_objects`, or a field of the objects, and gives a value,
+        several values, or a function of the value: `select(surface="grass", azimuth=[0, 15])`.
+        Conditions on objects must all hold for one and the same object. Write `class_` for "class".
+
+        Raises:
+            KeyError: No picture has what a condition names.
+        """
+        where = {key.rstrip("_"): wanted for key, wanted in where.items()}
+        known = set[str]().union(*(record for row in self.table for record in _records(row)))
+        if self.table and not where.keys() <= known:
+            raise KeyError(f"no picture has {sorted(where.keys() - known)}; known: {sorted(known)}")
+
+        def meets(record: dict[str, Any]) -> bool:
+            return all(key in record and _matches(record[key], where[key]) for key in where)
+
+        table = [row for row in self.table if any(map(meets, _records(row)))]
+        return replace(self, table=table)
+
+    def labels(self, name: str) -> NDArray[Any]:
+        """Return a column, or a field of the only object of each picture ("class"), as (N,).
+
+        Raises:
+            ValueError: The label is not defined: a picture has several objects, or none.
+        """
+        for row in self.table:
+            if name not in row and (n := len(row["objects"])) != 1:
+                raise ValueError(f"{row['file_name']} has {n} objects: select(n_objects=1) first")
+        return np.array([_records(row)[0][name] for row in self.table])
+
+
+def read_scenes(folder: str | Path) -> Scenes:
+    """Read the table of a folder in the layout of `data/scenes`; only "file_name" is needed.
+
+    Raises:
+        FileNotFoundError: The folder has no `metadata.jsonl`.
+        ValueError: A line of it is not a JSON object with a "file_name".
+    """
+    path = Path(folder) / "metadata.jsonl"
+    table: list[dict[str, Any]] = []
+    with path.open(encoding="utf-8") as lines:
+        for number, line in enumerate(lines, 1):
+            try:
+                row = json.loads(line)
+                table.append({"objects": [], "file_name": row["file_name"]} | row)
+            except (ValueError, KeyError, TypeError) as error:
+                raise ValueError(
+                    f"{path}, line {number}: needs a 'file_name' ({error!r})"
+                ) from error
+    return Scenes(path.parent, table)
+
+
+def load_scenes(split: str, **where: Any) -> Scenes:
+    """Return the sample scenes of a split, "train" or "test"; conditions as in `Scenes.select`."""
+    return read_scenes(data_dir() / "scenes" / split).select(**where)
+
+
+def load_views(split: str, **where: Any) -> Scenes:
+    """Return the views of single toys of a split; they add "toy_id", "kind", "azimuth"..."""
+    return read_scenes(data_dir() / "views" / split).select(**where)
+
+
+def unproject(points: ArrayLike, depth: ArrayLike, camera: Mapping[str, Any]) -> NDArray[Any]:
+    """Return the world points (N, 3) that a "camera" sees at pixels (N, 2) and depth (N,)."""
+    pose = np.asarray(camera["world_from_camera"], dtype=float)
+    rays = np.insert(np.asarray(points, dtype=float), 2, 1, axis=1)
+    local = rays @ np.linalg.inv(camera["intrinsics"]).T * np.asarray(depth)[:, None]
+    return local @ pose[:3, :3].T + pose[:3, 3]
+
+
+def project(world: ArrayLike, camera: Mapping[str, Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return the pixel coordinates (N, 2) and depth (N,) of points of the world (N, 3)."""
+    pose = np.asarray(camera["world_from_camera"], dtype=float)
+    local = (np.asarray(world) - pose[:3, 3]) @ pose[:3, :3]
+    image = local @ np.asarray(camera["intrinsics"], dtype=float).T
+    return image[:, :2] / image[:, 2:], local[:, 2]
+
+
+def _depth_at(depth: NDArray[np.float32], points: NDArray[Any]) -> NDArray[Any]:
+    """Return the depth of the pixels that hold the points, NaN outside the picture."""
+    inside = ((points >= 0) & (points < depth.shape[::-1])).all(axis=1)
+    x, y = points[inside].astype(int).T
+    values = np.full(len(points), np.nan)
+    values[inside] = depth[y, x]
+    return values
+
+
+def correspondences(
+    scenes: Scenes, i: int, j: int, points: ArrayLike, tolerance: float = 0.02
+) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    """Find points (N, 2) of view i in view j of the same toy, by depth and cameras.
+
+    Exact for pixel centres, up to the depth's rounding; elsewhere the depth is that of the pixel
+    which holds the point. It is hidden where view j's depth differs by a share of `tolerance`.
+
+    Returns:
+        Pixel coordinates (N, 2) in view j, NaN without depth, and (N,) whether the point is visible
+        there; where it is not, its coordinates mean nothing.
+
+    Raises:
+        ValueError: The two pictures do not show the same toy.
+    """
+    a, b = scenes.table[i], scenes.table[j]
+    if "toy_id" not in a or a["toy_id"] != b.get("toy_id"):
+        raise ValueError(f"{a['file_name']} and {b['file_name']} are not views of the same toy")
+    points = np.asarray(points, dtype=float)
+    world = unproject(points, _depth_at(scenes.depth(i), points), a["camera"])
+    found, distance = project(world, b["camera"])
+    visible = np.abs(_depth_at(scenes.depth(j), found) - distance) <= tolerance * distance
+    return found, visible
+
+
+def photographs() -> dict[str, Image.Image]:
+    """Return the `PHOTOGRAPHS`, RGB, by name; nothing is downloaded."""
+    places = {name: path.split("/", 1) for name, (path, _) in PHOTOGRAPHS.items()}
+    return {name: open_image(resources.files(top) / file) for name, (top, file) in places.items()}

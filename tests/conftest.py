@@ -1,0 +1,88 @@
+"""Small random DINOv2s in the file layout of the hub, and pictures, for all tests."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from transformers import (
+    Dinov2Config,
+    Dinov2Model,
+    Dinov2WithRegistersConfig,
+    Dinov2WithRegistersModel,
+)
+
+from dinov2_helpers import load_dinov2
+
+# Models as small as these are several times slower on more threads, above all on a busy machine.
+torch.set_num_threads(1)
+
+SIZES = {
+    "hidden_size": 48,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "patch_size": 14,
+    # 9x9 positions, so that every other size needs them interpolated
+    "image_size": 126,
+    # larger than usual: different pictures must get clearly different features
+    "initializer_range": 0.2,
+}
+# as in facebook/dinov2-base
+PREPROCESSOR = {
+    "crop_size": {"height": 224, "width": 224},
+    "do_center_crop": True,
+    "do_convert_rgb": True,
+    "do_normalize": True,
+    "do_rescale": True,
+    "do_resize": True,
+    "image_mean": [0.485, 0.456, 0.406],
+    "image_processor_type": "BitImageProcessor",
+    "image_std": [0.229, 0.224, 0.225],
+    "resample": 3,
+    "rescale_factor": 0.00392156862745098,
+    "size": {"shortest_edge": 256},
+}
+
+
+def save(model, folder):
+    model.save_pretrained(folder)
+    (folder / "preprocessor_config.json").write_text(json.dumps(PREPROCESSOR))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def dinov2_folder(tmp_path_factory):
+    """Folder of a random Dinov2Model: config.json, preprocessor_config.json, model.safetensors."""
+    torch.manual_seed(0)
+    return save(Dinov2Model(Dinov2Config(**SIZES)), tmp_path_factory.mktemp("models") / "plain")
+
+
+@pytest.fixture(scope="session")
+def registers_folder(tmp_path_factory):
+    """The same of a Dinov2WithRegistersModel with 4 registers, which differ from each other."""
+    torch.manual_seed(1)
+    model = Dinov2WithRegistersModel(Dinov2WithRegistersConfig(**SIZES, num_register_tokens=4))
+    torch.nn.init.normal_(model.embeddings.register_tokens)
+    return save(model, tmp_path_factory.mktemp("models") / "registers")
+
+
+@pytest.fixture(scope="session")
+def dinov2(dinov2_folder):
+    return load_dinov2(dinov2_folder, device="cpu")
+
+
+@pytest.fixture(scope="session")
+def dinov2_with_registers(registers_folder):
+    return load_dinov2(registers_folder, device="cpu")
+
+
+@pytest.fixture(scope="session")
+def picture():
+    """Return a function that draws a smooth random picture of a size, RGB."""
+
+    def draw(width, height, seed=0):
+        coarse = np.random.default_rng(seed).integers(0, 256, (5, 7, 3), np.uint8)
+        return Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
+
+    return draw

@@ -1,0 +1,138 @@
+import json
+import re
+import shutil
+import subprocess
+import sys
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+import dinov2_helpers
+from dinov2_helpers import ModelError, load_dinov2
+from dinov2_helpers.models import PROFILES, about, current_profile
+
+
+@pytest.fixture
+def copy(dinov2_folder, tmp_path):
+    """A copy of the model folder to damage."""
+    return shutil.copytree(dinov2_folder, tmp_path / "mine")
+
+
+def edit(folder, **values):
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+
+def test_import_is_light():
+    heavy = "{'torch', 'transformers', 'matplotlib', 'sklearn', 'scipy', 'skimage', 'diffusers'}"
+    code = f"import dinov2_helpers, sys; print({heavy} & set(sys.modules))"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.stdout.strip() == "set()", result.stderr
+
+
+def test_public_names_are_documented():
+    for name in dinov2_helpers.__all__:
+        assert getattr(dinov2_helpers, name).__doc__
+
+
+def test_about_names_profile_device_and_versions(monkeypatch):
+    monkeypatch.setenv("DINOV2_PROFILE", "base")
+    versions = re.escape(f"torch {torch.__version__}, transformers ")
+    assert re.match(rf"Profile base on (cpu|cuda|mps); Python 3\..*, {versions}", about())
+
+
+def test_profiles(monkeypatch):
+    assert PROFILES["base-with-registers"].dinov2 == "facebook/dinov2-with-registers-base"
+    for name, profile in PROFILES.items():
+        assert profile.name == name
+        assert (name == "tiny") == (profile.revision == "") == (profile.download_mb == 0)
+        assert name == "tiny" or re.fullmatch(r"[0-9a-f]{40}", profile.revision)
+    assert len({profile.revision for profile in PROFILES.values()}) == len(PROFILES)
+    monkeypatch.delenv("DINOV2_PROFILE", raising=False)
+    assert current_profile() is PROFILES["tiny"]
+    monkeypatch.setenv("DINOV2_PROFILE", "huge")
+    with pytest.raises(ModelError, match=r"huge.*tiny.*small"):
+        load_dinov2()
+
+
+def test_facts(dinov2, dinov2_with_registers, dinov2_folder, capsys):
+    assert (dinov2.patch_size, dinov2.dim, dinov2.n_layers, dinov2.n_heads) == (14, 48, 3, 4)
+    assert (dinov2.n_registers, dinov2_with_registers.n_registers) == (0, 4)
+    assert dinov2.image_size == 126
+    assert dinov2.dtype == next(dinov2.model.parameters()).dtype == torch.float32
+    assert not dinov2.model.training
+    load_dinov2(str(dinov2_folder), device="cpu")
+    assert capsys.readouterr() == (f"{dinov2!r}\n", "")
+    assert "plain: 0.1 M parameters, 3 layers x 48" in repr(dinov2)
+
+
+def test_tiny_is_read_from_the_sample_data(dinov2_folder, tmp_path, monkeypatch):
+    shutil.copytree(dinov2_folder, tmp_path / "models" / "dinov2-tiny")
+    monkeypatch.setenv("DINOV2_DATA", str(tmp_path))
+    monkeypatch.setenv("DINOV2_PROFILE", "tiny")
+    assert load_dinov2(device="cpu").name == "dinov2-tiny"
+
+
+def test_fp16_weights_load_as_float32(copy):
+    path = copy / "model.safetensors"
+    save_file({k: v.half() for k, v in load_file(path).items()}, path, {"format": "pt"})
+    edit(copy, dtype="float16")
+    assert load_dinov2(copy, device="cpu").dtype == torch.float32
+    assert load_dinov2(copy, device="cpu", dtype="float16").dtype == torch.float16
+
+
+@pytest.mark.parametrize("name", ["nobody/no-such-model", "facebook/dinov2-small", "./no/such/x"])
+def test_without_network(name, tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(ModelError) as error:
+        load_dinov2(name)
+    assert name in str(error.value)
+    assert "DINOV2_PROFILE=tiny" in str(error.value)
+    assert "once with network" in str(error.value)
+
+
+def test_hub_cache_is_enough(dinov2_folder, tmp_path, monkeypatch):
+    """A hub name resolves by profile to the pinned commit in the cache, without network."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    snapshots = tmp_path / "models--facebook--dinov2-small" / "snapshots"
+    shutil.copytree(dinov2_folder, snapshots / PROFILES["small"].revision)
+    assert load_dinov2("small", device="cpu").name == "facebook/dinov2-small"
+    assert load_dinov2("facebook/dinov2-small", device="cpu").dim == 48
+
+
+def drop_weights(folder):
+    weights = load_file(folder / "model.safetensors")
+    del weights["layernorm.weight"]
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda f: edit(f, model_type="vit"), "mine is not a DINOv2: its model_type is 'vit'"),
+        (lambda f: (f / "config.json").unlink(), "No such file.*config.json"),
+        (lambda f: (f / "config.json").write_text("{"), "cannot be loaded"),
+        (lambda f: (f / "model.safetensors").unlink(), "no file named model.safetensors"),
+        (lambda f: (f / "preprocessor_config.json").unlink(), "containing a preprocessor_config"),
+        (lambda f: (f / "model.safetensors").write_bytes(b"half"), "cannot be loaded"),
+        (lambda f: edit(f, hidden_size=96), "cannot be loaded"),
+        (drop_weights, "lacks weights: .*layernorm.weight"),
+    ],
+)
+def test_damaged_folders(copy, damage, message):
+    damage(copy)
+    with pytest.raises(ModelError, match=message) as error:
+        load_dinov2(copy, device="cpu")
+    assert "mine" in str(error.value)
+
+
+def test_code_in_a_folder_is_not_run(copy):
+    edit(copy, auto_map={"AutoModel": "evil.Model", "AutoConfig": "evil.Config"})
+    (copy / "evil.py").write_text("raise SystemExit('executed')")
+    processor = copy / "preprocessor_config.json"
+    auto_map = {"auto_map": {"AutoImageProcessor": "evil.Processor"}}
+    processor.write_text(json.dumps(json.loads(processor.read_text()) | auto_map))
+    assert load_dinov2(copy, device="cpu").dim == 48

@@ -1,0 +1,215 @@
+import base64
+import io
+
+import matplotlib
+import nbformat
+import numpy as np
+import pytest
+from bs4 import BeautifulSoup
+from matplotlib import pyplot
+from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
+from matplotlib.offsetbox import AnnotationBbox
+from nbconvert import HTMLExporter
+from PIL import Image
+
+from dinov2_helpers import plotting
+
+RNG = np.random.default_rng(0)
+NOISE = [
+    Image.fromarray(RNG.integers(0, 256, (32, 32, 3), np.uint8)).resize((224, 224))
+    for _ in range(3)
+]
+XY = RNG.normal(size=(40, 2))
+NAMES = np.array([f"class {i % 16}" for i in range(40)])
+ALT = 'A "quoted" description, with <angles>'
+
+FIGURES = {
+    "images": lambda alt: plotting.show_images([*NOISE, np.eye(4)], alt=alt, bar="value"),
+    "scatter": lambda alt: plotting.scatter({"PCA": XY, "t-SNE": XY}, NAMES, alt=alt),
+    "thumbnails": lambda alt: plotting.scatter(
+        {"PCA": XY}, XY[:, 0], alt=alt, images=[NOISE[0]] * 40, n_thumbs=5
+    ),
+    "curves": lambda alt: plotting.curves(range(9), {"a": RNG.random((5, 9))}, alt=alt),
+    "heatmap": lambda alt: plotting.heatmap(np.eye(2), ["a", "b"], ["c", "d"], alt=alt),
+    "correspondences": lambda alt: plotting.correspondences(
+        (NOISE[0], NOISE[1]), (XY[:5] + 100, XY[:5] + 90), alt=alt
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_a_figure_carries_its_alternative_text_and_leaves_no_trace(name):
+    before = dict(matplotlib.rcParams)
+    figure = FIGURES[name](ALT)
+    data, metadata = plotting.bundle(figure)
+    (media,) = metadata
+    assert data["text/plain"] == ALT and metadata == {media: {"alt": ALT}}
+    assert len(data[media]) <= 250_000
+    assert dict(matplotlib.rcParams) == before
+    assert pyplot.get_fignums() == []  # or a notebook would show it twice
+    with pytest.raises(ValueError, match="alt"):
+        FIGURES[name](" ")
+
+
+@pytest.mark.parametrize(("name", "media"), [("heatmap", "image/png"), ("images", "image/jpeg")])
+def test_the_text_reaches_the_page_that_nbconvert_makes(monkeypatch, name, media):
+    # "basic" is the template of build/index.html; "lab" knows no alternative text (nbconvert 7.17)
+    shown = []
+    monkeypatch.setattr(
+        "dinov2_helpers.plotting.display", lambda *args, **kw: shown.append((args, kw))
+    )
+    plotting.show(FIGURES[name](ALT))
+    [([data], options)] = shown
+    assert options.pop("raw") is True
+    data[media] = base64.b64encode(data[media]).decode()
+    output = nbformat.v4.new_output("display_data", data, **options)
+    cell = nbformat.v4.new_code_cell("", outputs=[output])
+    page, _ = HTMLExporter(template_name="basic").from_notebook_node(
+        nbformat.v4.new_notebook(cells=[cell])
+    )
+    assert BeautifulSoup(page, "html.parser").img["alt"] == ALT
+
+
+def test_a_figure_of_ones_own_needs_a_text():
+    with pytest.raises(ValueError, match="alt"):
+        plotting.bundle(Figure())
+    assert plotting.bundle(Figure(), "nothing")[1] == {"image/png": {"alt": "nothing"}}
+
+
+def test_lines_are_png_and_large_pictures_jpeg_of_the_same_size():
+    assert plotting.encode(FIGURES["curves"](ALT))[0] == "image/png"
+    figure = plotting.show_images(NOISE, alt=ALT)
+    media, content = plotting.encode(figure)
+    figure.savefig(png := io.BytesIO(), dpi=110)
+    picture = Image.open(io.BytesIO(content))
+    assert (media, picture.format) == ("image/jpeg", "JPEG")
+    assert picture.size == Image.open(png).size
+    assert len(content) < len(png.getvalue())
+
+
+def test_maps_share_their_limits_and_pictures_keep_their_colours():
+    maps = [np.full((4, 4), 2.0), np.array([[-1.0, np.nan], [3.0, 0.0]])]
+    figure = plotting.show_images([NOISE[0], *maps], alt=ALT, bar="metres")
+    drawn = [ax.images[0] for ax in figure.axes[:3]]
+    assert [image.get_clim() for image in drawn[1:]] == [(-1, 3), (-1, 3)]
+    np.testing.assert_array_equal(drawn[0].get_array(), np.asarray(NOISE[0]))
+    assert figure.axes[3].get_ylabel() == "metres"
+    given = plotting.show_images(maps, alt=ALT, limits=(0, 1))
+    assert given.axes[0].images[0].get_clim() == (0, 1)
+
+
+def test_overlay_shows_the_map_in_its_own_colours():
+    heat = np.array([[0.0, 0.0], [1.0, 1.0]])
+    solid = plotting.overlay(NOISE[0], heat, alpha=1, limits=(0, 2))
+    assert solid.shape == (224, 224, 3) and solid.dtype == np.uint8
+    viridis = matplotlib.colormaps["viridis"]
+    np.testing.assert_allclose(solid[0, 0], np.array(viridis(0.0)[:3]) * 255, atol=1)
+    np.testing.assert_allclose(solid[-1, -1], np.array(viridis(0.5)[:3]) * 255, atol=1)
+
+
+def test_overlay_leaves_the_picture_bare_where_there_is_no_value():
+    bare = plotting.overlay(np.asarray(NOISE[0]), np.full((16, 16), np.nan))
+    np.testing.assert_allclose(bare[..., 0], 0.75 * np.asarray(NOISE[0].convert("L")), atol=1)
+    half = plotting.overlay(NOISE[0], np.array([[np.nan, 1.0]]))
+    assert (half[:, 0] == half[:, 0, :1]).all() and not (half[:, -1] == half[:, -1, :1]).all()
+
+
+def test_pca_colours_are_joint_and_do_not_flip():
+    patches = [RNG.normal(size=(5, 7, 12)) * np.linspace(3, 1, 12) for _ in range(3)]
+    colours = plotting.pca_rgb(patches)
+    assert [c.shape for c in colours] == [(5, 7, 3)] * 3
+    assert min(c.min() for c in colours) == 0 and max(c.max() for c in colours) == 1
+    for same, colour in zip(plotting.pca_rgb(patches[::-1])[::-1], colours, strict=True):
+        np.testing.assert_allclose(same, colour, atol=1e-4)
+    # a picture that occurs twice gets the same colours twice
+    first, _, third = plotting.pca_rgb([patches[0], patches[1], patches[0]])
+    np.testing.assert_array_equal(first, third)
+
+
+def test_pca_orders_patches_along_the_direction_of_most_variance():
+    along = np.linspace(-1, 1, 24).reshape(4, 6, 1)
+    patches = along * np.array([0.1, 0.9, -0.4]) + RNG.normal(size=(4, 6, 3)) * 1e-3
+    [colour] = plotting.pca_rgb([patches], n=1)
+    # its largest weight is positive, so the component grows with the second feature
+    assert np.corrcoef(colour.ravel(), along.ravel())[0, 1] > 0.99
+
+
+def test_pca_ignores_patches_outside_the_mask():
+    patches = RNG.normal(size=(4, 4, 6))
+    mask = np.zeros((4, 4), bool)
+    mask[:2] = True
+    far = patches.copy()
+    far[2:] *= 1000
+    [colour], [again] = (plotting.pca_rgb([p], mask=[mask]) for p in (patches, far))
+    np.testing.assert_array_equal(colour, again)
+    assert (colour[2:] == 1).all() and not (colour[:2] == 1).all()
+
+
+def test_scatter_names_every_class_by_a_look_of_its_own():
+    figure = plotting.scatter({"PCA": XY}, NAMES, alt=ALT, legend="class")
+    [legend] = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == sorted(set(NAMES))
+    looks = {
+        (to_hex(points.get_facecolor()[0]), points.get_paths()[0].vertices.tobytes())
+        for points in figure.axes[0].collections
+    }
+    assert len(looks) == 16
+
+
+def test_scatter_colours_numbers_by_a_scale():
+    figure = plotting.scatter({"PCA": XY}, XY[:, 0], alt=ALT, legend="degrees")
+    assert not figure.legends and figure.axes[1].get_ylabel() == "degrees"
+    np.testing.assert_array_equal(figure.axes[0].collections[0].get_array(), XY[:, 0])
+
+
+def test_thumbnails_are_a_sample_of_all_framed_in_their_colours():
+    labels = ["a"] * 20 + ["b"] * 20
+    figure = plotting.scatter({"": XY}, labels, alt=ALT, images=[NOISE[0]] * 40, n_thumbs=6)
+    boxes = [a for a in figure.axes[0].artists if isinstance(a, AnnotationBbox)]
+    assert [tuple(box.xy) for box in boxes] == [tuple(xy) for xy in XY[::7]]
+    frames = [to_hex(box.patch.get_edgecolor()).upper() for box in boxes]
+    assert frames == [plotting.COLOURS[0]] * 3 + [plotting.COLOURS[1]] * 3
+
+
+def test_curves_draw_mean_and_percentiles_of_the_draws():
+    draws = RNG.random((50, 4))
+    draws[:25, 0] = np.nan
+    figure = plotting.curves(range(4), {"a": draws}, alt=ALT, xlabel="degrees", ylim=(0, 1))
+    ax = figure.axes[0]
+    np.testing.assert_allclose(ax.lines[0].get_ydata(), np.nanmean(draws, 0))
+    band = ax.collections[0].get_datalim(ax.transData)
+    low, high = np.nanpercentile(draws, (10, 90), axis=0)
+    assert (band.y0, band.y1) == pytest.approx((low.min(), high.max()))
+    assert ax.get_xlabel() == "degrees" and ax.get_ylim() == (0, 1)
+
+
+def test_curves_draw_a_given_spread():
+    figure = plotting.curves([0, 1], {"a": ([1, 2], [0, 1], [5, 6])}, alt=ALT, level=(3, "chance"))
+    ax = figure.axes[0]
+    assert list(ax.lines[0].get_ydata()) == [1, 2] and list(ax.lines[1].get_ydata()) == [3, 3]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["a", "chance"]
+
+
+def test_heatmap_writes_readable_numbers_and_leaves_gaps():
+    figure = plotting.heatmap([[0.0, 1.0], [np.nan, 0.25]], ["a", "b"], ["c", "d"], alt=ALT)
+    texts = figure.axes[0].texts
+    assert {t.get_position(): t.get_text() for t in texts} == {
+        (0, 0): "0.00",
+        (1, 0): "1.00",
+        (1, 1): "0.25",
+    }
+    assert [t.get_color() for t in texts] == ["white", "black", "white"]
+
+
+def test_correspondences_tell_right_from_wrong_without_colour():
+    points = np.array([[10.5, 20.5], [100.5, 120.5]])
+    figure = plotting.correspondences(
+        (NOISE[0], NOISE[1]), (points, points), alt=ALT, correct=[True, False]
+    )
+    right, wrong = figure.axes[0].lines
+    assert (right.get_linestyle(), wrong.get_linestyle()) == ("-", "--")
+    left, other = (image.get_extent() for image in figure.axes[0].images)
+    assert list(left) == [0, 224, 224, 0] and other[0] > 224
+    assert list(right.get_xdata()) == [10.5, other[0] + 10.5]
+    assert list(right.get_ydata()) == [20.5, 20.5]
