@@ -1,0 +1,1 @@
+"""Machinery of the front door: pairing, execution, checks, the page and the README."""

@@ -1,0 +1,175 @@
+"""Sources and notebooks: one is made from the other, and both are compared."""
+
+import base64
+import hashlib
+import json
+import re
+from collections import defaultdict
+from pathlib import Path
+
+import jupytext
+import nbformat
+from nbformat import NotebookNode
+
+from dinov2_helpers.models import PROFILES
+from tools import blocks
+from tools.project import Project
+
+COMMITTED_PROFILE = "tiny"
+FINISHED_PICTURE = "finished-picture"
+KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
+
+
+def read_source(project: Project, stem: str) -> NotebookNode:
+    """The notebook that a source describes: no outputs, stable cell ids, empty generated blocks."""
+    notebook = jupytext.read(project.source(stem))
+    metadata = {key: value for key, value in notebook.metadata.items() if key == "headline"}
+    notebook.metadata = nbformat.from_dict(
+        {"kernelspec": KERNEL, "language_info": {"name": "python"}} | metadata
+    )
+    notebook.nbformat, notebook.nbformat_minor = 4, 5
+    for number, cell in enumerate(notebook.cells, start=1):
+        cell.id = f"cell-{number:02d}"
+        if cell.cell_type == "markdown":
+            cell.source = blocks.empty(cell.source)
+    return notebook
+
+
+def read_notebook(project: Project, stem: str) -> NotebookNode:
+    """The committed notebook.
+
+    Raises:
+        FileNotFoundError: it was never made.
+    """
+    path = project.notebook(stem)
+    if not path.exists():
+        raise FileNotFoundError(f"{path.name} does not exist: run `make notebooks`")
+    return nbformat.read(path, as_version=4)
+
+
+def write_notebook(project: Project, stem: str, notebook: NotebookNode) -> None:
+    """Writes the committed notebook with its generated blocks filled, if that changes it."""
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown" and blocks.names(cell.source):
+            cell.source = blocks.fill(
+                cell.source, {"badge": badge(project, stem), "cost-card": cost_card(project, stem)}
+            )
+    path = project.notebook(stem)
+    text = nbformat.writes(notebook) + "\n"
+    if not path.exists() or path.read_text(encoding="utf-8") != text:
+        path.write_text(text, encoding="utf-8", newline="\n")
+
+
+def renew_setup_cell(project: Project, stem: str) -> None:
+    """Puts the present set-up cell into a source that has an older one."""
+    path = project.source(stem)
+    text = path.read_text(encoding="utf-8")
+    before, marker, rest = text.partition("# %%\n")
+    cell, *after = re.split(r"\n+(?=# %%)", rest, maxsplit=1)
+    if "google.colab" in cell and cell != project.setup_cell:
+        renewed = "\n\n".join([before + marker + project.setup_cell, *after])
+        path.write_text(renewed, encoding="utf-8", newline="\n")
+
+
+def sync(project: Project, stem: str) -> NotebookNode:
+    """Makes the notebook from its source; code cells that did not change keep their outputs."""
+    renew_setup_cell(project, stem)
+    notebook = read_source(project, stem)
+    if project.notebook(stem).exists():
+        previous = read_notebook(project, stem)
+        executed = defaultdict(list)
+        for cell in previous.cells:
+            if cell.cell_type == "code":
+                executed[cell.source].append(cell)
+        for cell in notebook.cells:
+            if cell.cell_type == "code" and executed[cell.source]:
+                kept = executed[cell.source].pop(0)
+                cell.outputs, cell.execution_count = kept.outputs, kept.execution_count
+        if "executed" in previous.metadata:
+            notebook.metadata["executed"] = previous.metadata["executed"]
+    write_notebook(project, stem, notebook)
+    return notebook
+
+
+def fingerprint(project: Project, notebook: NotebookNode) -> str:
+    """SHA-256 of all that outputs depend on: code cells, helper package, list of data hashes."""
+    digest = hashlib.sha256()
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            digest.update(cell.source.encode() + b"\0")
+    for path in sorted((project.root / "dinov2_helpers").rglob("*.py")):
+        digest.update(
+            path.relative_to(project.root).as_posix().encode() + b"\0" + path.read_bytes()
+        )
+    digest.update((project.root / "data" / "MANIFEST.sha256").read_bytes())
+    return digest.hexdigest()
+
+
+def is_stale(project: Project, stem: str) -> bool:
+    """Whether the committed outputs were made by other code or data than there is now."""
+    if not project.notebook(stem).exists():
+        return True
+    executed = read_notebook(project, stem).metadata.get("executed", {})
+    return executed.get("sha256") != fingerprint(project, read_source(project, stem))
+
+
+def finished_picture(notebook: NotebookNode) -> tuple[str, bytes, str]:
+    """What the cell tagged "finished-picture" has drawn: media type, bytes, alt text.
+
+    All three are empty if it has drawn nothing.
+    """
+    for cell in notebook.cells:
+        if FINISHED_PICTURE in cell.metadata.get("tags", []):
+            for output in cell.get("outputs", []):
+                for media in {"image/png", "image/jpeg"} & output.get("data", {}).keys():
+                    alt = output.metadata.get(media, {}).get("alt", "")
+                    return media, base64.b64decode(output.data[media]), alt
+    return "", b"", ""
+
+
+def figure_path(project: Project, stem: str, media: str) -> Path:
+    """Where the finished picture of a notebook is kept, which its first cell shows."""
+    suffix = media.removeprefix("image/")
+    return project.root / "notebooks" / "figures" / f"{stem}.{suffix}"
+
+
+def title_and_promise(notebook: NotebookNode) -> tuple[str, str]:
+    """Title of a notebook, and the sentence that is the paragraph under it."""
+    title, promise, *_ = re.split(r"\n\s*\n", notebook.cells[0].source.strip())
+    return title.removeprefix("# ").strip(), " ".join(promise.split())
+
+
+def badge(project: Project, stem: str) -> str:
+    """Markdown that opens the notebook in Colab, or says how to do so."""
+    if not project.repository:
+        return (
+            "*On Colab:* run `make wheel`, then upload this notebook and, in its file panel, "
+            "the wheel from `dist/`. The set-up cell below does the rest."
+        )
+    return (
+        "[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]"
+        f"(https://colab.research.google.com/github/{project.repository}/blob/main/"
+        f"notebooks/{stem}.ipynb)"
+    )
+
+
+def read_costs(project: Project) -> dict[str, dict[str, float]]:
+    """What each notebook cost when it was last executed to be committed."""
+    path = project.results / "costs.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+
+def cost_card(project: Project, stem: str) -> str:
+    """Markdown table of what the notebook costs, per profile."""
+    rows = ["| profile | time | peak memory | download |", "| --- | --- | --- | --- |"]
+    costs = read_costs(project).get(stem)
+    for profile in PROFILES.values():
+        measured = "not measured | not measured"
+        if profile.name == COMMITTED_PROFILE and costs:
+            measured = (
+                f"{costs['seconds']:.0f} s on {costs['cores']} CPU cores | "
+                f"{costs['peak_mb'] / 1000:.1f} GB"
+            )
+        download = f"{profile.download_mb:,} MB, once" if profile.download_mb else "nothing"
+        rows.append(f"| `{profile.name}` | {measured} | {download} |")
+    return "\n".join(rows)

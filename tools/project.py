@@ -1,0 +1,73 @@
+"""Where things are in the repository, and the settings of `[tool.dinov2-in-practice]`."""
+
+import sys
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from tools.setup_cell import setup_cell
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@dataclass(frozen=True)
+class Project:
+    """A checkout of this repository, or a small one that a test builds.
+
+    Attributes:
+        root: folder that holds pyproject.toml, notebooks/, data/ and dinov2_helpers/.
+        setup_code: text that the set-up cell of every notebook must have; None: the real one.
+    """
+
+    root: Path = ROOT
+    setup_code: str | None = None
+
+    @cached_property
+    def pyproject(self) -> dict[str, Any]:
+        """The parsed pyproject.toml."""
+        return tomllib.loads((self.root / "pyproject.toml").read_text(encoding="utf-8"))
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The table `[tool.dinov2-in-practice]`."""
+        return self.pyproject["tool"]["dinov2-in-practice"]
+
+    @property
+    def repository(self) -> str:
+        """The public repository, as "owner/name"; empty while there is none."""
+        return self.settings["repository"]
+
+    @property
+    def setup_cell(self) -> str:
+        """Text of the set-up cell."""
+        if self.setup_code is not None:
+            return self.setup_code
+        return setup_cell(self.repository)
+
+    @property
+    def build(self) -> Path:
+        """Ignored folder for everything that is made and not committed."""
+        return self.root / "build"
+
+    @property
+    def results(self) -> Path:
+        """Folder of the committed numbers."""
+        return self.root / "notebooks" / "results"
+
+    def stems(self) -> list[str]:
+        """Names of the notebooks, as "01_feature_space", in order."""
+        return sorted(path.stem for path in (self.root / "notebooks" / "src").glob("[0-9]*_*.py"))
+
+    def source(self, stem: str) -> Path:
+        """Path of the text form that people edit."""
+        return self.root / "notebooks" / "src" / f"{stem}.py"
+
+    def notebook(self, stem: str) -> Path:
+        """Path of the committed notebook."""
+        return self.root / "notebooks" / f"{stem}.ipynb"

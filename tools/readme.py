@@ -1,0 +1,102 @@
+"""The generated passages of README.md: `python -m tools.readme` writes, `--check` compares them."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from dinov2_helpers.models import PROFILES
+from dinov2_helpers.results import ledger_markdown
+from tools import blocks, pairing, recorded
+from tools.project import Project
+
+# Notebooks that are still to come: title and promise. One that exists speaks for itself.
+PLANNED = {
+    "02_zero_shot_classification": (
+        "Zero-shot classification",
+        "Name pictures by words alone, through a bridge from DINOv2 to CLIP that needs no labels.",
+    ),
+    "03_semantic_segmentation": (
+        "Semantic segmentation without training",
+        "Cut objects out of pictures with attention heads, key facets and clusters of patches.",
+    ),
+    "04_cross_modal_retrieval": (
+        "Cross-modal retrieval",
+        "Search pictures by picture and by text, and choose the Faiss index by measurement.",
+    ),
+    "05_depth_estimation": (
+        "Depth",
+        "Train a small head on frozen patches that tells how far away every pixel is.",
+    ),
+    "06_anomaly_detection": (
+        "Anomaly detection",
+        "Find defects, and where they are, from a handful of good pictures.",
+    ),
+    "07_guided_diffusion": (
+        "Guided diffusion",
+        "Steer a diffusion model with DINOv2 features, with a gradient that really gets there.",
+    ),
+}
+
+
+def passages(project: Project) -> dict[str, str]:
+    """Markdown of every generated passage."""
+    return {
+        "notebooks": _notebooks(project),
+        "ledger": ledger_markdown(profile=pairing.COMMITTED_PROFILE),
+        "profiles": _profiles(),
+    }
+
+
+def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [heads, ["---"] * len(heads), *rows]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
+
+
+def _notebooks(project: Project) -> str:
+    numbers = recorded.read(project.results / f"{pairing.COMMITTED_PROFILE}.json")
+    costs = pairing.read_costs(project)
+    rows = {
+        stem: [stem[:2], title, promise, "*in preparation*", ""]
+        for stem, (title, promise) in PLANNED.items()
+    }
+    for stem in project.stems():
+        notebook = pairing.read_source(project, stem)
+        title, promise = pairing.title_and_promise(notebook)
+        key, meaning = next(iter(notebook.metadata["headline"].items()))
+        rows[stem] = [
+            stem[:2],
+            f"[{title}](notebooks/{stem}.ipynb)",
+            promise,
+            f"{numbers[key]:.3g}: {meaning}",
+            f"{costs[stem]['seconds']:.0f} s, {costs[stem]['peak_mb'] / 1000:.1f} GB",
+        ]
+    heads = ("", "notebook", "what you will do", "headline", "cost on two cores")
+    return _table(heads, [row for _, row in sorted(rows.items())])
+
+
+def _profiles() -> str:
+    rows = []
+    for profile in PROFILES.values():
+        download = f"{profile.download_mb:,} MB" if profile.download_mb else "none"
+        rows.append([f"`{profile.name}`", f"`{profile.dinov2}`", download, profile.licence])
+    return _table(("profile", "DINOv2", "download", "licence of the weights"), rows)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Writes or checks README.md; 0 if it is current."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true", help="do not write, fail if not current")
+    check = parser.parse_args(arguments).check
+    project = Project()
+    path = project.root / "README.md"
+    text = path.read_text(encoding="utf-8")
+    current = blocks.fill(text, passages(project))
+    if check and text != current:
+        print("README.md is not current: run `make readme`")
+        return 1
+    path.write_text(current, encoding="utf-8", newline="\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,75 @@
+"""Recorded numbers and verdicts: merged into notebooks/results, compared with fresh ones."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+RELATIVE_TOLERANCE = 0.02
+ABSOLUTE_TOLERANCE = 0.01
+# Keys that end like this depend on the machine: they must exist, their values may differ.
+MACHINE_DEPENDENT = ("_seconds", "_ms", "_per_second", "_mb")
+
+
+def read(path: Path) -> dict[str, Any]:
+    """The entries of a results file; none if there is no such file."""
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+
+def write(path: Path, entries: Mapping[str, Any]) -> None:
+    """Writes a sorted results file, as `dinov2_helpers.results` does."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(entries, indent=2, sort_keys=True, ensure_ascii=False)
+    path.write_text(text + "\n", encoding="utf-8", newline="\n")
+
+
+def files(profile: str) -> tuple[str, str]:
+    """Names of the two results files of a profile: numbers, and rows of the claims ledger."""
+    return f"{profile}.json", f"{profile}_claims.json"
+
+
+def merge(stem: str, fresh: Path, committed: Path, profile: str) -> None:
+    """Puts what a notebook recorded afresh in place of all that it had recorded before.
+
+    Args:
+        stem: name of the notebook; "01_feature_space" records keys that start with "01.".
+        fresh: folder in which it recorded this time.
+        committed: folder of the results of all notebooks.
+        profile: profile that it ran under.
+    """
+    prefix = stem.split("_")[0] + "."
+    for name in files(profile):
+        others = {k: v for k, v in read(committed / name).items() if not k.startswith(prefix)}
+        write(committed / name, others | read(fresh / name))
+
+
+def differences(committed: Path, fresh: Path, profile: str) -> list[str]:
+    """What is no longer true of the committed results, one sentence each.
+
+    Numbers may differ by 2 % and 0.01 together, verdicts of claims not at all.
+
+    Args:
+        committed: folder of the committed results.
+        fresh: folder of the results that all notebooks recorded now.
+        profile: profile that they ran under.
+    """
+    problems = []
+    for name in files(profile):
+        old, new = read(committed / name), read(fresh / name)
+        problems += [f"{name}: {key} is no longer recorded" for key in old.keys() - new]
+        problems += [f"{name}: {key} is not committed" for key in new.keys() - old]
+        for key in old.keys() & new.keys():
+            if not _agree(key, old[key], new[key]):
+                problems.append(f"{name}: {key} was {_say(old[key])}, is now {_say(new[key])}")
+    return sorted(problems)
+
+
+def _agree(key: str, old: Any, new: Any) -> bool:
+    if isinstance(old, dict):
+        return old["verdict"] == new["verdict"]
+    tolerance = ABSOLUTE_TOLERANCE + RELATIVE_TOLERANCE * abs(old)
+    return key.endswith(MACHINE_DEPENDENT) or abs(new - old) <= tolerance
+
+
+def _say(entry: Any) -> str:
+    return entry["verdict"] if isinstance(entry, dict) else f"{entry:g}"
