@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import binary_erosion
 
-pytest.importorskip("training.world.render", reason="the renderer needs mujoco")
+pytest.importorskip("training.world.render", exc_type=ImportError)
 
 from training.world import captions, workers
 from training.world.compose import WIDE_GROUP_SIDE, sample_scene, turntable, with_occluder

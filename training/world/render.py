@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 # MuJoCo and Mesa read these once, when they are loaded. One drawing thread a process is fastest:
 # the pictures are small, and there is one process per core.
-os.environ.setdefault("MUJOCO_GL", "egl")
+if sys.platform == "linux":
+    os.environ.setdefault("MUJOCO_GL", "egl")
 os.environ.setdefault("LP_NUM_THREADS", "1")
 
-import mujoco
+try:
+    import mujoco
+except Exception as error:  # Without an OpenGL library, PyOpenGL fails in ways of its own.
+    raise ImportError(
+        "rendering needs MuJoCo (pip install '.[train]') and, on Linux without a screen, EGL "
+        "(Debian and Ubuntu: apt install libegl1 libegl-mesa0)"
+    ) from error
+
 import numpy as np
 from PIL import Image
 
