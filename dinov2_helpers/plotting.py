@@ -48,7 +48,7 @@ def _figure(alt: str, width: float, height: float, *grid: int) -> tuple[Figure, 
 
 
 @rc_context(STYLE)
-def encode(figure: Figure, *, dpi: float = 110) -> tuple[str, bytes]:
+def encode(figure: Figure, *, dpi: float = 100) -> tuple[str, bytes]:
     """Return the media type and the bytes of a figure: PNG, or JPEG where PNG takes over 90 kB.
 
     Lines and letters stay sharp in PNG; only pictures of pictures grow that large.
@@ -171,6 +171,15 @@ def pca_rgb(
     return [part.reshape(*p.shape[:2], n) for part, p in zip(parts, patches, strict=True)]
 
 
+def _spread_out(points: Array, n: int) -> list[int]:
+    """Choose n points, each the farthest from those chosen before."""
+    distance, chosen = np.full(len(points), np.inf), list[int]()
+    while len(chosen) < n:
+        chosen.append(int(distance.argmax()))
+        distance = np.minimum(distance, np.linalg.norm(points - points[chosen[-1]], axis=1))
+    return chosen
+
+
 @rc_context(STYLE)
 def scatter(
     panels: Mapping[str, ArrayLike],
@@ -184,8 +193,8 @@ def scatter(
     """Draw embeddings of the same N pictures side by side.
 
     `panels` maps titles to points (N, 2). `labels`, (N,), are names or floating-point numbers;
-    `legend` says what they are. With all N `images`, every so manieth is drawn at its point,
-    `n_thumbs` at most, framed in its colour.
+    `legend` says what they are. With all N `images`, up to `n_thumbs` of them, as far apart as can
+    be, are drawn at their points, framed in their colours.
     """
     labels = np.asarray(labels)
     numbers = np.issubdtype(labels.dtype, np.floating)
@@ -201,7 +210,7 @@ def scatter(
         for i, name in enumerate(names):
             style = {"marker": MARKERS[i // len(COLOURS) % len(MARKERS)], "lw": 0, "label": name}
             ax.scatter(*points[labels == name].T, s=26, color=colours[name], **style)
-        for i in range(0, len(images), math.ceil(len(images) / n_thumbs) or 1):
+        for i in _spread_out(points, min(n_thumbs, len(images))):
             thumbnail = OffsetImage(np.asarray(images[i].resize((64, 64))), zoom=0.55)
             frame = {"ec": colours.get(labels[i], GREY)}
             ax.add_artist(AnnotationBbox(thumbnail, points[i], pad=0.05, bboxprops=frame))
