@@ -45,7 +45,8 @@ textures.
 `python -m training.world.material` rendered the pictures and `python -m training.dinov2.train
 --recipe gpu` trained on them: {steps} steps on one GPU, {minutes:.0f} minutes, {rows} rows of
 material at the end (a row is one toy in four renders, or one scene of two or three toys), global
-crops of {sides} pixels.
+crops of {sides} pixels. Since then the renderer has changed a little: props that hide a toy have
+grown, and the ground has lost some false shadows.
 
 The objective is DINOv2's: DINO on the class token against an EMA teacher with Sinkhorn centring,
 iBOT on masked patches, KoLeo, multi-crop, the last steps at 224 pixels. (The first 1,574 steps ran

@@ -98,10 +98,11 @@ plotting.show(
 # %% [markdown]
 # ## What the article does
 #
-# It takes three pictures, asks t-SNE for a map with perplexity 2, and reads similarity off the
-# picture. But t-SNE only sees, for each point, *how its probability is shared among the others*,
-# at the perplexity asked for. Three points leave two others, and a perplexity of 2 means: shared
-# evenly among two. So every picture gets 1/2 and 1/2, whatever its features are.
+# The popular article whose claims this course tests shows DINOv2's feature space with three
+# pictures: it asks t-SNE for a map with perplexity 2 and reads similarity off it. But t-SNE only
+# sees, for each point, *how its probability is shared among the others*, at the perplexity asked
+# for. Three points leave two others, and a perplexity of 2 means: shared evenly among two. So every
+# picture gets 1/2 and 1/2, whatever its features are.
 
 
 # %%
@@ -281,7 +282,6 @@ def knn_accuracy(gallery, labels, x, truth, k=10):
 # %% tags=["finished-picture"]
 tsne = TSNE(perplexity=20, metric="cosine", init="pca", random_state=0).fit_transform(cls_test)
 trust = trustworthiness(cls_test, tsne, n_neighbors=10, metric="cosine")
-record("01.tsne_trustworthiness", trust)
 accuracy = knn_accuracy(cls_train, class_train, cls_test, class_test)
 title = f"{len(test)} pictures of unseen toys; k-NN {accuracy:.0%}, trustworthiness {trust:.2f}"
 plotting.show(
@@ -315,7 +315,7 @@ plotting.show(
 #
 # A k-NN classifier has nothing to learn, so its accuracy belongs to the features. For each test
 # picture, the 10 nearest training pictures vote for class, surface and colour. Of the test toys
-# some wear a colour that no training toy of their class has: a yellow tree is still a tree.
+# some wear a colour that no training toy of their class has: a purple tree is still a tree.
 
 # %%
 tasks = [(task, close) for task in ("class", "surface", "colour") for close in (True, False)]
@@ -656,6 +656,11 @@ say(
     )
     + "."
 )
+
+# %% [markdown]
+# In the embedded model the surface can be read off the first layer, while the class has to be made,
+# layer by layer: that is the hierarchy of the claim. But note what does not happen. Nothing is
+# thrown away on the way up: the last layer still knows the surface, in its patches, and the colour.
 
 # %% [markdown]
 # ## What patches know
