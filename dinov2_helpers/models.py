@@ -175,7 +175,7 @@ def load_dinov2(
 
 def _locate(name: str) -> tuple[str, Path]:
     """Turn a profile, folder or hub name into a display name and a folder on this machine."""
-    from huggingface_hub import snapshot_download
+    from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
     from .samples import data_dir  # which imports this module, by way of `images`
@@ -187,13 +187,21 @@ def _locate(name: str) -> tuple[str, Path]:
     repo = PROFILES[name].dinov2 if name in PROFILES else name
     revision = {p.dinov2: p.revision for p in PROFILES.values()}.get(repo, "main")
     files = ["config.json", "preprocessor_config.json", "model*.safetensors*"]
+    wanted: dict[str, Any] = {"revision": revision, "allow_patterns": files}
     try:
-        # without network it returns what is in the cache
-        return repo, Path(snapshot_download(repo, revision=revision, allow_patterns=files))
-    except (OSError, HFValidationError) as error:
-        reason = "no network" if isinstance(error, LocalEntryNotFoundError) else str(error)
-    raise ModelError(
-        f"No DINOv2 {name!r}: it is no folder and no profile ({', '.join(PROFILES)}), and revision "
-        f"{revision!r} could not be downloaded ({reason}). Call load_dinov2({name!r}) once with "
-        "network, which keeps it; or without use the embedded model, DINOV2_PROFILE=tiny."
-    )
+        cached = Path(snapshot_download(repo, local_files_only=True, **wanted))
+        if any(cached.glob("model*.safetensors")):
+            return repo, cached
+    except (LocalEntryNotFoundError, HFValidationError):
+        pass
+    try:
+        # says at once what snapshot_download would retry for half a minute
+        HfApi().model_info(repo, revision=revision, timeout=10)
+        return repo, Path(snapshot_download(repo, **wanted))
+    # the hub's client lets through the errors of whichever HTTP library it was built with
+    except Exception as error:
+        raise ModelError(
+            f"No DINOv2 {name!r}: no folder, no profile ({', '.join(PROFILES)}), and revision "
+            f"{revision!r} could not be downloaded ({error}). Call load_dinov2({name!r}) once with "
+            "network, which keeps it; or without use the embedded model, DINOV2_PROFILE=tiny."
+        ) from None

@@ -93,6 +93,20 @@ def test_without_network(name, tmp_path, monkeypatch):
     assert "once with network" in str(error.value)
 
 
+def test_whatever_the_hub_client_raises_becomes_one_message(tmp_path, monkeypatch):
+    class ConnectError(Exception):
+        """The hub's client has its own HTTP library, whose errors are no OSError."""
+
+    def fail(*args, **kwargs):
+        raise ConnectError("Name or service not known")
+
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.HfApi.model_info", fail)
+    with pytest.raises(ModelError, match="Name or service not known") as error:
+        load_dinov2("small")
+    assert error.value.__suppress_context__
+
+
 def test_hub_cache_is_enough(dinov2_folder, tmp_path, monkeypatch):
     """A hub name resolves by profile to the pinned commit in the cache, without network."""
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
