@@ -1,4 +1,4 @@
-"""The embedded model's card: every number in it comes from a file beside it."""
+"""The embedded model's card: what is particular to one model comes from the files beside it."""
 
 import json
 from pathlib import Path
@@ -37,20 +37,19 @@ A vision transformer in `Dinov2Model` format that fits in a repository: {width} 
 layers, {heads} heads, patch 14, {parameters:.1f} M parameters, {megabytes:.1f} MB in half
 precision. It was trained from scratch on rendered pictures of toys, without labels, captions or
 masks. It stands in for `facebook/dinov2-*` where there is no network: same format, same code, far
-less knowledge. It knows toys on eight surfaces; of photographs it knows edges, colours and
-textures.
+less knowledge. It knows toys on eight surfaces; notebook 01 shows what it makes of photographs.
 
 ## How it was made
 
 `python -m training.world.material` rendered the pictures and `python -m training.dinov2.train
 --recipe gpu` trained on them: {steps} steps on one GPU, {minutes:.0f} minutes, {rows} rows of
 material at the end (a row is one toy in four renders, or one scene of two or three toys), global
-crops of {sides} pixels. Since then the renderer has changed a little: props that hide a toy have
-grown, and the ground has lost some false shadows.
+crops of {sides} pixels.
+
+{notes}
 
 The objective is DINOv2's: DINO on the class token against an EMA teacher with Sinkhorn centring,
-iBOT on masked patches, KoLeo, multi-crop, the last steps at 224 pixels. (The first 1,574 steps ran
-on a schedule of 7,200 steps, which was then cut to 6,000.) Two things are not in
+iBOT on masked patches, KoLeo, multi-crop, the last steps at 224 pixels. Two things are not in
 DINOv2. Contrastive losses on the class token and on patches that show the same place keep the early
 features from collapsing. And the two views of a toy are two renders of it in other surroundings:
 which pictures show one toy is the one thing the renderer tells the model.
@@ -128,6 +127,7 @@ def write(folder: Path) -> None:
         minutes=log[-1]["seconds"] / 60,
         rows=log[-1]["pictures"],
         sides=", ".join(map(str, sides[:-1])) + f" and then {sides[-1]}",
+        notes=(folder / "run_notes.md").read_text(encoding="utf-8").strip(),
         table=table(results),
     )
     (folder / "README.md").write_text(text, encoding="utf-8")

@@ -282,8 +282,8 @@ def knn_accuracy(gallery, labels, x, truth, k=10):
 # %% tags=["finished-picture"]
 tsne = TSNE(perplexity=20, metric="cosine", init="pca", random_state=0).fit_transform(cls_test)
 trust = trustworthiness(cls_test, tsne, n_neighbors=10, metric="cosine")
-accuracy = knn_accuracy(cls_train, class_train, cls_test, class_test)
-title = f"{len(test)} pictures of unseen toys; k-NN {accuracy:.0%}, trustworthiness {trust:.2f}"
+hit_rate = knn_accuracy(cls_train, class_train, cls_test, class_test)
+title = f"{len(test)} pictures of unseen toys; k-NN {hit_rate:.0%}, trustworthiness {trust:.2f}"
 plotting.show(
     plotting.scatter(
         {f"t-SNE of CLS, {title}": tsne},
