@@ -22,10 +22,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import BitImageProcessorPil, Dinov2Model
 
+from training import checkpoint
 from training.dinov2 import augment, losses
 from training.dinov2.config import CPU, GPU, IMAGENET_MEAN, IMAGENET_STD, Recipe
 from training.dinov2.material import Pool
@@ -33,6 +33,7 @@ from training.dinov2.model import Network, cosine, make_teacher, parameter_group
 from training.dinov2.monitor import Monitor
 
 JITTER = augment.ColourJitter()
+CHECKPOINT = "checkpoint.safetensors"
 GLOBAL_AREA, LOCAL_AREA = (0.35, 1.0), (0.08, 0.35)
 
 
@@ -177,44 +178,25 @@ class Training:
         self.step += 1
         return {name: value.detach() for name, value in values.items()}
 
-    def state(self) -> dict[str, Tensor]:
-        """Return networks and optimiser as one flat dictionary of tensors."""
-        state = {f"student.{k}": v for k, v in self.student.state_dict().items()}
-        state |= {f"teacher.{k}": v for k, v in self.teacher.state_dict().items()}
-        for index, moments in self.optimiser.state_dict()["state"].items():
-            state |= {f"optimiser.{index}.{k}": v for k, v in moments.items()}
-        state["generator"] = self.generator.get_state()
-        state["progress"] = torch.tensor([self.step, self.seconds], dtype=torch.float64)
-        return {k: v.detach().cpu().contiguous() for k, v in state.items()}
-
     def save(self) -> None:
         """Write a checkpoint, whole or not at all."""
-        temporary = self.out / "checkpoint.safetensors.tmp"
-        save_file(self.state(), temporary)
-        temporary.replace(self.out / "checkpoint.safetensors")
+        progress = torch.tensor([self.step, self.seconds], dtype=torch.float64)
+        extra = {"generator": self.generator.get_state(), "progress": progress}
+        checkpoint.save(self.out / CHECKPOINT, self._networks, self.optimiser, extra)
 
     def resume(self) -> bool:
         """Load the checkpoint of ``out``, if there is one; say whether there was."""
-        path = self.out / "checkpoint.safetensors"
-        if not path.exists():
+        if not (self.out / CHECKPOINT).exists():
             return False
-        state = load_file(path)
-
-        def part(prefix: str) -> dict[str, Tensor]:
-            names = [k for k in state if k.startswith(prefix)]
-            return {k.removeprefix(prefix): state[k] for k in names}
-
-        self.student.load_state_dict(part("student."))
-        self.teacher.load_state_dict(part("teacher."))
-        moments: dict[int, dict[str, Tensor]] = {}
-        for name, value in part("optimiser.").items():
-            index, key = name.split(".")
-            moments.setdefault(int(index), {})[key] = value
-        self.optimiser.load_state_dict(self.optimiser.state_dict() | {"state": moments})
-        self.generator.set_state(state["generator"])
-        step, self.seconds = state["progress"].tolist()
+        extra = checkpoint.load(self.out / CHECKPOINT, self._networks, self.optimiser)
+        self.generator.set_state(extra["generator"])
+        step, self.seconds = extra["progress"].tolist()
         self.step = int(step)
         return True
+
+    @property
+    def _networks(self) -> dict[str, torch.nn.Module]:
+        return {"student": self.student, "teacher": self.teacher}
 
     def run(self, minutes: float, log_every: int) -> Iterator[dict[str, Any]]:
         """Train to the end of the recipe, or for some minutes; yield a log entry now and then.
