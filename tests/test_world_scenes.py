@@ -401,13 +401,18 @@ def test_description_matches_the_masks(renderer):
 
 def test_material_is_rendered_once(renderer, monkeypatch, tmp_path):
     monkeypatch.setattr(workers, "_open", [renderer])
-    toys = Shard(tmp_path / "toys.npy", 3, 5, views=2)
-    scenes = Shard(tmp_path / "scenes.npy", 0, 2)
+    toys = Shard(tmp_path / "toys.npy", 3, 5, varied=False, views=2)
+    scenes = Shard(tmp_path / "scenes.npy", 0, 2, varied=True)
     assert render_shard(toys) == render_shard(scenes) == 2
     assert np.load(toys.path).shape == (2, 2, FRAME, FRAME, 3)
     assert np.load(scenes.path).shape == (2, FRAME, FRAME, 3)
     labels = toys.path.with_suffix(".jsonl").read_text(encoding="utf-8").splitlines()
-    assert [json.loads(line)["class"] for line in labels] == ["truck", "airplane"]
+    rows = [json.loads(line) for line in labels]
+    assert [row["class"] for row in rows] == ["truck", "airplane"]
+    assert [view["framing"] for view in rows[0]["views"]] == ["portrait", "wide"]
+    for line in scenes.path.with_suffix(".jsonl").read_text(encoding="utf-8").splitlines():
+        places = [toy["x"] for toy in json.loads(line)["objects"]]
+        assert len(places) in (2, 3) and places == sorted(places)
     written = toys.path.stat().st_mtime_ns
     render_shard(toys)
     assert toys.path.stat().st_mtime_ns == written

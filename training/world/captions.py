@@ -73,7 +73,8 @@ FLYING = {
 }
 
 
-def _article(phrase: str) -> str:
+def article(phrase: str) -> str:
+    """Puts "a" or "an" before a phrase."""
     return f"{'an' if phrase[0] in 'aeiou' else 'a'} {phrase}"
 
 
@@ -94,14 +95,14 @@ def _several(class_name: str, colours: list[str]) -> tuple[str, str]:
                 f"{plural} with {colour} scarves" if scarf else f"{colour} {plural}"
             )
         elif scarf:
-            phrase = f"a {noun} with {_article(colour)} scarf"
+            phrase = f"a {noun} with {article(colour)} scarf"
         else:
-            phrase = f"{_article(colour)} {noun}"
+            phrase = f"{article(colour)} {noun}"
         return phrase, phrase_zh
     each, each_zh = [], []
     for colour, count in counts.items():
         one, one_zh = NUMBERS[count]
-        scarves = f"with {colour} scarves" if count > 1 else f"with {_article(colour)} scarf"
+        scarves = f"with {colour} scarves" if count > 1 else f"with {article(colour)} scarf"
         each.append(f"{one} {scarves if scarf else colour}")
         worn = f"围着{COLOURS_ZH[colour]}围巾" if scarf else f"是{COLOURS_ZH[colour]}的"
         each_zh.append(f"{one_zh}{measure}{worn}")

@@ -1,12 +1,15 @@
 """Render the pictures that the models are trained on, into a folder that is not committed.
 
     python -m training.world.material --out material --toys 20000 --views 4 --multi 8000
+    python -m training.world.material --out pairs --colours varied --views 2     # for captions
 
 writes shards ``toys/00000.npy`` ... (64 toys, views, 224, 224, 3) and ``multi/00000.npy`` ...
 (256 scenes of two or three toys, 224, 224, 3), uint8. Of each toy the first half of the views are
 portraits and the others wide, each in surroundings of its own. Beside each shard a ``.jsonl`` holds
-one line of labels per row, which only monitoring and captions read. A shard is written whole or not
-at all and never twice: the same command, started again, renders what is missing.
+one line of labels per row, which only monitoring and captions read. Toys have their usual colours;
+with "varied", half of them have any but those that ``EXCEPTIONS`` keeps for tests. A shard is
+written whole or not at all and never twice: the same command, started again, renders what is
+missing.
 """
 
 from __future__ import annotations
@@ -17,12 +20,16 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
-from training.world.render import draw
-from training.world.toys import CLASSES, POOLS, make_toy
+from training.world.captions import LIFTED
+from training.world.colours import COLOURS
+from training.world.render import Picture, draw
+from training.world.scene import Scene
+from training.world.toys import CLASSES, EXCEPTIONS, POOLS, Toy, make_toy
 from training.world.workers import renderer, rendering_pool
 
 Labels = dict[str, object]
@@ -40,12 +47,37 @@ class Shard:
     path: Path
     start: int
     stop: int
+    varied: bool
     views: int | None = None
 
 
-def toy_row(number: int, views: int) -> Row:
+def a_toy(class_name: str, seed: int, varied: bool) -> Toy:
+    """Make a toy in a usual colour, or in half of the cases in any but those kept for tests."""
+    rng = np.random.default_rng((seed, 0))
+    if not varied or rng.random() < 0.5:
+        return make_toy(class_name, seed)
+    kept = EXCEPTIONS[class_name]
+    return make_toy(class_name, seed, str(rng.choice([c for c in COLOURS if c not in kept])))
+
+
+def facts(scene: Scene, picture: Picture) -> Labels:
+    """Say what a picture shows; the toys from left to right."""
+    toys: list[dict[str, Any]] = [
+        {
+            "class": item.toy.class_name,
+            "colour": item.toy.colour,
+            "flying": item.position[2] > LIFTED,
+            "x": round(float(np.nonzero(picture.instance_mask == number)[1].mean()), 1),
+        }
+        for number, item in enumerate(scene.toys, start=1)
+    ]
+    toys.sort(key=lambda toy: toy["x"])
+    return {"surface": scene.surface, "framing": scene.framing, "objects": toys}
+
+
+def toy_row(number: int, views: int, varied: bool) -> Row:
     """Render all views of one toy: ``(views, 224, 224, 3)`` uint8, and its labels."""
-    toy = make_toy(CLASSES[number % len(CLASSES)], POOL[number])
+    toy = a_toy(CLASSES[number % len(CLASSES)], POOL[number], varied)
     drawn = [
         draw(renderer(), (POOL[number], view), [toy], "portrait" if 2 * view < views else "wide")
         for view in range(views)
@@ -54,26 +86,28 @@ def toy_row(number: int, views: int) -> Row:
         "class": toy.class_name,
         "colour": toy.colour,
         "toy_id": toy.toy_id,
-        "surfaces": [scene.surface for scene, _ in drawn],
+        "views": [facts(scene, picture) for scene, picture in drawn],
     }
     return np.stack([picture.rgb for _, picture in drawn]), labels
 
 
-def scene_row(number: int) -> Row:
+def scene_row(number: int, varied: bool) -> Row:
     """Render one scene with two or three toys: ``(224, 224, 3)`` uint8, and its labels."""
     seed = POOL[MULTI_START + 3 * number]
     rng = np.random.default_rng(seed)
-    toys = [make_toy(str(rng.choice(CLASSES)), seed + k) for k in range(rng.integers(2, 4))]
+    toys = [a_toy(str(rng.choice(CLASSES)), seed + k, varied) for k in range(rng.integers(2, 4))]
     scene, picture = draw(renderer(), seed, toys, "wide")
-    objects = [{"class": toy.class_name, "colour": toy.colour} for toy in toys]
-    return picture.rgb, {"surface": scene.surface, "objects": objects}
+    return picture.rgb, facts(scene, picture)
 
 
 def render_shard(shard: Shard) -> int:
     """Render a shard and its labels unless it exists; return its number of rows."""
     if not shard.path.exists():
         numbers = range(shard.start, shard.stop)
-        rows = [toy_row(n, shard.views) if shard.views else scene_row(n) for n in numbers]
+        rows = [
+            toy_row(n, shard.views, shard.varied) if shard.views else scene_row(n, shard.varied)
+            for n in numbers
+        ]
         lines = [json.dumps(labels) + "\n" for _, labels in rows]
         shard.path.with_suffix(".jsonl").write_text("".join(lines), encoding="utf-8")
         temporary = shard.path.with_suffix(".tmp")
@@ -83,10 +117,12 @@ def render_shard(shard: Shard) -> int:
     return shard.stop - shard.start
 
 
-def shards(folder: Path, total: int, size: int, views: int | None = None) -> Iterator[Shard]:
+def shards(
+    folder: Path, total: int, size: int, varied: bool, views: int | None = None
+) -> Iterator[Shard]:
     """Divide ``total`` rows into shards of ``size``."""
     for index, start in enumerate(range(0, total, size)):
-        yield Shard(folder / f"{index:05d}.npy", start, min(start + size, total), views)
+        yield Shard(folder / f"{index:05d}.npy", start, min(start + size, total), varied, views)
 
 
 def main() -> None:
@@ -96,14 +132,16 @@ def main() -> None:
     parser.add_argument("--toys", type=int, default=20_000, help="number of toys")
     parser.add_argument("--views", type=int, default=4, help="pictures of each toy")
     parser.add_argument("--multi", type=int, default=8_000, help="scenes with two or three toys")
+    parser.add_argument("--colours", choices=("usual", "varied"), default="usual")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     arguments = parser.parse_args()
     if arguments.toys > MULTI_START or 3 * arguments.multi > len(POOL) - MULTI_START:
         parser.error(f"there are {MULTI_START} toys for --toys and as many for three times --multi")
     for name in ("toys", "multi"):
         (arguments.out / name).mkdir(parents=True, exist_ok=True)
-    toys = shards(arguments.out / "toys", arguments.toys, TOYS_PER_SHARD, arguments.views)
-    scenes = shards(arguments.out / "multi", arguments.multi, SCENES_PER_SHARD)
+    varied = arguments.colours == "varied"
+    toys = shards(arguments.out / "toys", arguments.toys, TOYS_PER_SHARD, varied, arguments.views)
+    scenes = shards(arguments.out / "multi", arguments.multi, SCENES_PER_SHARD, varied)
     # Both kinds advance together, so that a training that starts early finds both.
     shares = {arguments.out / "toys": arguments.toys, arguments.out / "multi": arguments.multi}
     todo = sorted([*toys, *scenes], key=lambda shard: shard.start / shares[shard.path.parent])
