@@ -614,6 +614,7 @@ def imported(folder):
     [
         ("dinov2_helpers", []),
         ("notebooks/src", []),
+        ("benchmarks", []),
         ("training", ["train"]),
         ("tools", ["test"]),
         ("tests", ["test", "train"]),

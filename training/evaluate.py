@@ -1,11 +1,12 @@
-"""Measure the embedded DINOv2 on the sample scenes, whose toys it has never seen.
+"""Measure the embedded models on the sample scenes, whose toys they have never seen.
 
-    python -m training.evaluate                 # prints the table
-    python -m training.evaluate --json          # ... and writes evaluation.json and the model card
+    python -m training.evaluate                     # prints a table for each model
+    python -m training.evaluate clip-tiny --json    # ... and writes evaluation.json and its card
 
 Galleries and probes are fitted on `data/scenes/train`, everything is scored on `data/scenes/test`;
-no toy is in both, and none of them is among the toys that the model was trained on. Beside the
-model stand a random initialisation of the same network, raw pixels and a colour histogram.
+no toy is in both, and none of them is among the toys that the models were trained on. Beside the
+DINOv2 stand a random initialisation of the same network, raw pixels and a colour histogram; the
+CLIP is measured by `training.clip.evaluation`.
 """
 
 import argparse
@@ -13,7 +14,7 @@ import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -21,12 +22,14 @@ from numpy.typing import NDArray
 from skimage.transform import resize
 from transformers import AutoModel
 
+from dinov2_helpers.clip import load_clip
 from dinov2_helpers.features import extract_features
 from dinov2_helpers.models import Dinov2, load_dinov2
 from dinov2_helpers.samples import Scenes, data_dir, load_scenes, load_views
 from training import model_card, probes
+from training.clip import card as clip_card
+from training.clip import evaluation as clip_evaluation
 
-MODEL = "models/dinov2-tiny"
 Array = NDArray[np.float32]
 
 
@@ -148,20 +151,30 @@ def evaluate(model: Dinov2) -> dict[str, float]:
     return {name: round(value, 4) for name, value in results.items()}
 
 
+#: By name of the model's folder: how to load it, how to measure it, and its card.
+MODELS: dict[str, tuple[Callable[[Path], Any], Callable[[Any], dict[str, float]], Any]] = {
+    "dinov2-tiny": (load_dinov2, evaluate, model_card),
+    "clip-tiny": (load_clip, clip_evaluation.evaluate, clip_card),
+}
+
+
 def main() -> None:
     """Command line: see the module's text."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument(
-        "--model", type=Path, default=data_dir() / MODEL, help="folder of the model"
-    )
+    parser.add_argument("models", nargs="*", metavar="MODEL", help=f"of {', '.join(MODELS)}")
     parser.add_argument("--json", action="store_true", help="write evaluation.json and the card")
     arguments = parser.parse_args()
-    results = evaluate(load_dinov2(arguments.model))
-    print(model_card.table(results))
-    if arguments.json:
-        path = arguments.model / "evaluation.json"
-        path.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
-        model_card.write(arguments.model)
+    if unknown := set(arguments.models) - set(MODELS):
+        parser.error(f"no model {', '.join(sorted(unknown))}; there are {', '.join(MODELS)}")
+    for name in arguments.models or MODELS:
+        load, measure, card = MODELS[name]
+        folder = data_dir() / "models" / name
+        results = measure(load(folder))
+        print(card.table(results))
+        if arguments.json:
+            text = json.dumps(results, indent=2) + "\n"
+            (folder / "evaluation.json").write_text(text, encoding="utf-8")
+            card.write(folder)
 
 
 if __name__ == "__main__":

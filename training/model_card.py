@@ -59,7 +59,7 @@ which pictures show one toy is the one thing the renderer tells the model.
 ## What it can do
 
 Held-out toys: none of the toys below was rendered for training, and galleries, probes and queries
-share no toy. `python -m training.evaluate --json` writes this table.
+share no toy. `python -m training.evaluate dinov2-tiny --json` writes this table.
 
 {table}
 

@@ -5,6 +5,7 @@ of one picture can be matched exactly (see `training.dinov2.losses.match_patches
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -130,18 +131,21 @@ def jitter_colours(crops: Tensor, jitter: ColourJitter, generator: torch.Generat
     return torch.where(blur, blurred, jittered).clamp_(0, 1)
 
 
-def normalise(crops: Tensor) -> Tensor:
-    """Subtract ImageNet's mean and divide by its standard deviation, as DINOv2 expects.
+def normalise(
+    crops: Tensor, mean: Sequence[float] = IMAGENET_MEAN, std: Sequence[float] = IMAGENET_STD
+) -> Tensor:
+    """Subtract a mean and divide by a standard deviation, by default ImageNet's as for DINOv2.
 
     Args:
         crops: ``(n, 3, h, w)`` in ``[0, 1]``.
+        mean: Of red, green and blue.
+        std: Of red, green and blue.
 
     Returns:
         A float32 tensor of the same shape.
     """
-    mean = torch.tensor(IMAGENET_MEAN, device=crops.device).view(1, 3, 1, 1)
-    std = torch.tensor(IMAGENET_STD, device=crops.device).view(1, 3, 1, 1)
-    return (crops.float() - mean) / std
+    shift, scale = (torch.tensor(v, device=crops.device).view(1, 3, 1, 1) for v in (mean, std))
+    return (crops.float() - shift) / scale
 
 
 def random_masks(

@@ -1,0 +1,1 @@
+"""The embedded CLIP: captions, tokenizer, network and training."""
