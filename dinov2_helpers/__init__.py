@@ -1,5 +1,6 @@
 """Helpers of the DINOv2 notebook series; heavy packages are imported only where they are used."""
 
+from .clip import load_clip
 from .features import extract_features
 from .images import ImageError, list_images, open_image, to_pixels
 from .models import ModelError, load_dinov2
@@ -12,6 +13,7 @@ __all__ = [
     "data_dir",
     "extract_features",
     "list_images",
+    "load_clip",
     "load_dinov2",
     "load_scenes",
     "load_views",

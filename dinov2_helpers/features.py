@@ -19,7 +19,7 @@ from safetensors.numpy import load_file, save
 from tqdm import tqdm
 
 from .images import Fit, ImageError, geometry, list_images, open_image, to_pixels
-from .models import Dinov2
+from .models import Model
 from .results import write_whole
 
 Facet = Literal["query", "key", "value"]
@@ -118,7 +118,7 @@ class _Job:
 
 
 def extract_features(
-    dinov2: Dinov2,
+    dinov2: Model,
     images: Any,
     *,
     size: int | None = None,
@@ -134,11 +134,10 @@ def extract_features(
 ) -> Features:
     """Extract the features of pictures. Those that cannot be read are printed and left out.
 
-    The numbers do not depend on the batch, and with the defaults they are those of transformers'
-    own pipeline, both to 1e-5.
+    To 1e-5, the numbers do not depend on the batch, and by default are transformers' pipeline's.
 
     Args:
-        dinov2: From `load_dinov2`.
+        dinov2: From `load_dinov2`; `Clip.embed_images` gives itself.
         images: A folder; one or many of what `open_image` opens: paths, PIL pictures, arrays; a
             dict of names to such; or an object with `images`, like `Scenes`.
         size: Side of the crop, or shortest side for the other fits, in pixels. None: the
@@ -147,8 +146,8 @@ def extract_features(
         layers: Blocks whose output is wanted too, 0 the first and -1 the last; the final layer
             norm is applied, as in DINOv2's `get_intermediate_layers` with `norm=True`.
         attention: Whether the last block's attention is wanted; load with attention="eager".
-        facets: Of "query", "key", "value", those wanted from the attention of `facet_layer`.
-        facet_layer: A block.
+        facets: Of "query", "key", "value", those wanted from the attention of block `facet_layer`.
+        facet_layer: As in `layers`.
         patches: Whether the patch tokens are wanted.
         batch_size: None: what fits 40 MiB of activations (CUDA: a quarter of what is free).
         cache: Folder to keep features in, by content of the picture, weights and settings.
@@ -187,7 +186,7 @@ def extract_features(
     return _gather(dinov2, want, jobs, skipped)
 
 
-def _check(want: _Settings, dinov2: Dinov2) -> None:
+def _check(want: _Settings, dinov2: Model) -> None:
     last = dinov2.n_layers - 1
     for layer in (*want.layers, want.facet_layer):
         if not -last - 1 <= layer <= last:
@@ -197,6 +196,8 @@ def _check(want: _Settings, dinov2: Dinov2) -> None:
             raise ValueError(f"{value!r} is none of {get_args(known)}")
     if want.attention and dinov2.model.config._attn_implementation != "eager":
         raise ValueError("attention=True needs a model from load_dinov2(..., attention='eager')")
+    if dinov2.kind != "DINOv2" and (want.patches or want.layers or want.attention or want.facets):
+        raise ValueError(f"{dinov2.name} is a {dinov2.kind}: use its embed_images")
 
 
 def _sources(images: Any) -> list[tuple[str, Any]]:
@@ -213,7 +214,7 @@ def _sources(images: Any) -> list[tuple[str, Any]]:
     return [(os.fspath(x) if isinstance(x, paths) else f"image {i}", x) for i, x in numbered]
 
 
-def _open(dinov2: Dinov2, want: _Settings, digest: Any, cache: Path, item: Any) -> _Job | Skipped:
+def _open(dinov2: Model, want: _Settings, digest: Any, cache: Path, item: Any) -> _Job | Skipped:
     """Open a picture and take its features from the cache, or make its pixels; in a thread."""
     index, (name, source) = item
     try:
@@ -232,7 +233,7 @@ def _open(dinov2: Dinov2, want: _Settings, digest: Any, cache: Path, item: Any) 
     return job
 
 
-def _digest(dinov2: Dinov2, want: _Settings) -> Any:
+def _digest(dinov2: Model, want: _Settings) -> Any:
     """Return the SHA-256 of everything but the picture that the features depend on."""
     import torch
 
@@ -243,7 +244,7 @@ def _digest(dinov2: Dinov2, want: _Settings) -> Any:
     return digest
 
 
-def _batches(dinov2: Dinov2, jobs: list[_Job], batch_size: int | None) -> Iterator[list[_Job]]:
+def _batches(dinov2: Model, jobs: list[_Job], batch_size: int | None) -> Iterator[list[_Job]]:
     """Yield those that the model must see, in batches of one shape that fit into memory."""
     import torch
 
@@ -256,26 +257,26 @@ def _batches(dinov2: Dinov2, jobs: list[_Job], batch_size: int | None) -> Iterat
     for (_, height, width), same in alike.items():
         tokens = height * width // dinov2.patch_size**2 + 1 + dinov2.n_registers
         # of one block: query, key, value, residual, and twice the 4 x wider hidden layer of its MLP
-        numbers = 12 * tokens * dinov2.dim
+        numbers = 12 * tokens * dinov2.width
         if dinov2.model.config._attn_implementation == "eager":
             numbers += 2 * dinov2.n_heads * tokens**2
         step = batch_size or max(1, min(MAX_BATCH, budget // (4 * numbers)))
         yield from (same[start : start + step] for start in range(0, len(same), step))
 
 
-def _forward(dinov2: Dinov2, batch: list[_Job], want: _Settings) -> None:
+def _forward(dinov2: Model, batch: list[_Job], want: _Settings) -> None:
     """Run the model on pictures of one shape, and turn their pixels into records."""
     import torch
 
     pixels = torch.from_numpy(np.stack([job.pixels for job in batch if job.pixels is not None]))
     rows, columns = (side // dinov2.patch_size for side in pixels.shape[-2:])
     first_patch = 1 + dinov2.n_registers
-    blocks: Any = dinov2.model.encoder.layer
-    watched = {f"layer {i}": blocks[i] for i in want.layers}
+    watched: dict[str, Any] = {f"layer {i}": dinov2.model.encoder.layer[i] for i in want.layers}
     for facet in want.facets:  # from q_proj, k_proj, v_proj
-        watched[facet] = getattr(blocks[want.facet_layer].attention, f"{facet[0]}_proj")
+        block = dinov2.model.encoder.layer[want.facet_layer]
+        watched[facet] = getattr(block.attention, f"{facet[0]}_proj")
     if want.attention:
-        watched["attention"] = blocks[-1].attention
+        watched["attention"] = dinov2.model.encoder.layer[-1].attention
     seen: dict[str, Any] = {}
 
     def remember(name: str, _module: Any, _inputs: Any, output: Any) -> None:
@@ -287,8 +288,11 @@ def _forward(dinov2: Dinov2, batch: list[_Job], want: _Settings) -> None:
     with torch.inference_mode(), ExitStack() as hooks:
         for name, module in watched.items():
             hooks.callback(module.register_forward_hook(partial(remember, name)).remove)
-        last = dinov2.model(pixel_values=pixels.to(dinov2.device)).last_hidden_state
-        found = {"cls": last[:, 0]} | ({"patches": grid(last)} if want.patches else {})
+        see = dinov2.model if dinov2.kind == "DINOv2" else dinov2.model.get_image_features
+        output = see(pixel_values=pixels.to(dinov2.device))
+        found = {"cls": output.pooler_output}
+        if want.patches:
+            found["patches"] = grid(output.last_hidden_state)
         for i in want.layers:
             tokens = dinov2.model.layernorm(seen[f"layer {i}"])
             found |= {f"cls {i}": tokens[:, 0], f"patches {i}": grid(tokens)}
@@ -303,7 +307,7 @@ def _forward(dinov2: Dinov2, batch: list[_Job], want: _Settings) -> None:
             write_whole(job.entry, save(job.record))
 
 
-def _gather(dinov2: Dinov2, want: _Settings, jobs: list[_Job], skipped: list[Skipped]) -> Features:
+def _gather(dinov2: Model, want: _Settings, jobs: list[_Job], skipped: list[Skipped]) -> Features:
     """Join the records of all pictures."""
 
     def joined(pieces: list[Any]) -> Any:

@@ -1,4 +1,4 @@
-"""Open pictures of any kind as 8-bit RGB, and bring them to the pixels a DINOv2 expects."""
+"""Open pictures of any kind as 8-bit RGB, and bring them to the pixels a model expects."""
 
 import os
 from pathlib import Path
@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from .models import Dinov2
+from .models import Model
 
 Fit = Literal["crop", "resize", "pad"]
 Size = tuple[int, int]  # width, height
@@ -30,10 +30,7 @@ class ImageError(ValueError):
 def list_images(folder: str | os.PathLike[str], recursive: bool = True) -> list[Path]:
     """List the pictures of a folder by their suffix (`SUFFIXES`), sorted, without hidden ones.
 
-    A link that leads out of the folder is not followed.
-
-    Raises:
-        FileNotFoundError: The folder does not exist or holds no picture.
+    A link that leads out of the folder is not followed. No picture is a FileNotFoundError.
     """
     root = Path(folder).expanduser()
     found = [
@@ -55,9 +52,7 @@ def open_image(source: Any, name: str | os.PathLike[str] = "") -> Image.Image:
     Greyscale, palette and CMYK are converted; transparency is laid on white; of an animation the
     first frame is taken. 16-bit greyscale is divided by 257, whatever part of its range is used;
     so are 32-bit integers of a file within 0-65535. Floating-point values must lie within 0-1.
-
-    Raises:
-        ImageError: Unreadable, truncated, no picture, too large, or values out of those ranges.
+    Values out of those ranges, or an unreadable, truncated or huge file, are an ImageError.
     """
     try:
         if isinstance(source, np.ndarray):
@@ -99,7 +94,7 @@ def _to_uint8(values: NDArray[Any]) -> NDArray[np.uint8]:
 
 
 def to_pixels(
-    image: Image.Image, dinov2: Dinov2, *, size: int | None = None, fit: Fit = "crop"
+    image: Image.Image, model: Model, *, size: int | None = None, fit: Fit = "crop"
 ) -> NDArray[np.float32]:
     """Bring an RGB picture to normalised pixels whose sides are multiples of the patch.
 
@@ -111,13 +106,13 @@ def to_pixels(
     - "pad": scaled likewise, then filled with the mean colour at the right and the bottom.
 
     Returns:
-        (3, H, W) float32, channels with mean 0 and standard deviation 1 over ImageNet.
+        (3, H, W) float32, less the processor's mean and over its standard deviation by channel.
 
     Raises:
         ImageError: Scaled, and not yet cropped, it has more pixels than `MAX_PIXELS`.
     """
-    processor = dinov2.processor
-    scaled, (width, height) = geometry(image.size, dinov2, size, fit)
+    processor = model.processor
+    scaled, (width, height) = geometry(image.size, model, size, fit)
     if scaled[0] * scaled[1] > MAX_PIXELS[fit]:
         reason = f"would be scaled to {scaled[0]}x{scaled[1]} px; give a lower `size` or cut it"
         raise ImageError(f"picture of {image.width}x{image.height} px", reason)
@@ -132,13 +127,13 @@ def to_pixels(
     return pixels
 
 
-def geometry(size_in: Size, dinov2: Dinov2, size: int | None, fit: Fit) -> tuple[Size, Size]:
+def geometry(size_in: Size, model: Model, size: int | None, fit: Fit) -> tuple[Size, Size]:
     """Return (width, height) of the whole picture once scaled, and of what the model gets."""
-    patch = dinov2.patch_size
+    patch = model.patch_size
     if fit == "crop":
-        native = dinov2.processor.crop_size["height"]
+        native = model.processor.crop_size["height"]
         side = max(1, round((size or native) / patch)) * patch
-        shortest = round(dinov2.processor.size["shortest_edge"] * side / native)
+        shortest = round(model.processor.size["shortest_edge"] * side / native)
         # rounded down, as the processor does
         width, height = (int(shortest * length / min(size_in)) for length in size_in)
         return (width, height), (side, side)

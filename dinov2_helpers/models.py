@@ -1,22 +1,24 @@
-"""Load a DINOv2: the embedded one, one from the Hugging Face hub, or one in a folder of yours."""
-
-from __future__ import annotations
+"""Load a model: the embedded one, one from the Hugging Face hub, or one in a folder of yours."""
 
 import json
 import os
 import platform
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeAlias
 
 if TYPE_CHECKING:
     import torch
-    from transformers import Dinov2Model, Dinov2WithRegistersModel
+
+Source: TypeAlias = str | os.PathLike[str] | None
+Device: TypeAlias = "str | torch.device | None"
+Dtype: TypeAlias = "str | torch.dtype | None"
 
 
 class ModelError(Exception):
-    """A model that cannot be had or is not a DINOv2; the text says what to do."""
+    """A model that cannot be had or is of another kind; the text says what to do."""
 
 
 class Profile(NamedTuple):
@@ -25,42 +27,38 @@ class Profile(NamedTuple):
     name: str  # what DINOV2_PROFILE is set to
     dinov2: str
     clip: str
-    revision: str  # commit of the DINOv2 on the hub; empty for "tiny"
-    download_mb: int  # its fp32 weights in 10^6 bytes, 4 per parameter
+    download_mb: int  # fp32 weights of the DINOv2 in 10^6 bytes, 4 per parameter
     diffusion: str = "stable-diffusion-v1-5/stable-diffusion-v1-5"
-    licence: str = "Apache-2.0"  # of its weights
+    licence: str = "Apache-2.0"  # of the weights of the DINOv2
 
 
-def _hub_profile(variant: str, mb: int, clip: str, revision: str) -> Profile:
-    registers, _, size = variant.rpartition("-")
-    name = f"{size}-{registers}" if registers else size
-    return Profile(name, f"facebook/dinov2-{variant}", f"openai/clip-vit-{clip}", revision, mb)
-
-
-_TINY = Profile(
-    "tiny", "models/dinov2-tiny", "models/clip-tiny", "", 0, "models/diffusion-tiny", "MIT"
-)
-# Commits without registers: as pinned by MTEB (mteb/models/model_implementations/dino_models.py),
-# with registers: as pinned by Geti Prompt (its AVAILABLE_IMAGE_ENCODERS).
-_HUB = (
-    ("small", 88, "base-patch32", "ed25f3a31f01632728cabb09d1542f84ab7b0056"),
-    ("base", 346, "base-patch32", "f9e44c814b77203eaa57a6bdbbd535f21ede1415"),
-    ("large", 1217, "large-patch14", "47b73eefe95e8d44ec3623f8890bd894b6ea2d6c"),
-    ("giant", 4546, "large-patch14", "611a9d42f2335e0f921f1e313ad3c1b7178d206d"),
-    ("with-registers-small", 88, "base-patch32", "0d9846e56b43a21fa46d7f3f5070f0506a5795a9"),
-    ("with-registers-base", 346, "base-patch32", "a1d738ccfa7ae170945f210395d99dde8adb1805"),
-    ("with-registers-large", 1217, "large-patch14", "e4c89a4e05589de9b3e188688a303d0f3c04d0f3"),
-    ("with-registers-giant", 4546, "large-patch14", "8d0d49f77fb8b5dd78842496ff14afe7dd4d85cb"),
-)
-PROFILES: dict[str, Profile] = {p.name: p for p in (_TINY, *(_hub_profile(*row) for row in _HUB))}
+_TINY = Profile("tiny", "models/dinov2-tiny", "models/clip-tiny", 0, "models/diffusion-tiny", "MIT")
+_B32, _L14 = "openai/clip-vit-base-patch32", "openai/clip-vit-large-patch14"
+_SIZES = {"small": (88, _B32), "base": (346, _B32), "large": (1217, _L14), "giant": (4546, _L14)}
+PROFILES = {"tiny": _TINY} | {
+    size + end: Profile(size + end, f"facebook/dinov2-{start}{size}", clip, mb)
+    for start, end in (("", ""), ("with-registers-", "-with-registers"))
+    for size, (mb, clip) in _SIZES.items()
+}
+# Commits on the hub. DINOv2 and CLIP L/14: as pinned by MTEB (dino_models.py and clip_models.py in
+# mteb/models/model_implementations); with registers: by Geti Prompt (its AVAILABLE_IMAGE_ENCODERS);
+# CLIP B/32: by krasnal-id (src/krasnal_id/configs/backbone/clip.yaml), as main has no safetensors.
+REVISIONS = {
+    "facebook/dinov2-small": "ed25f3a31f01632728cabb09d1542f84ab7b0056",
+    "facebook/dinov2-base": "f9e44c814b77203eaa57a6bdbbd535f21ede1415",
+    "facebook/dinov2-large": "47b73eefe95e8d44ec3623f8890bd894b6ea2d6c",
+    "facebook/dinov2-giant": "611a9d42f2335e0f921f1e313ad3c1b7178d206d",
+    "facebook/dinov2-with-registers-small": "0d9846e56b43a21fa46d7f3f5070f0506a5795a9",
+    "facebook/dinov2-with-registers-base": "a1d738ccfa7ae170945f210395d99dde8adb1805",
+    "facebook/dinov2-with-registers-large": "e4c89a4e05589de9b3e188688a303d0f3c04d0f3",
+    "facebook/dinov2-with-registers-giant": "8d0d49f77fb8b5dd78842496ff14afe7dd4d85cb",
+    _B32: "c237dc49a33fc61debc9276459120b7eac67e7ef",
+    _L14: "32bd64288804d66eefd0ccbe215aa642df71cc41",
+}
 
 
 def current_profile() -> Profile:
-    """Return the profile that the environment variable DINOV2_PROFILE names, else "tiny".
-
-    Raises:
-        ModelError: The variable names no profile.
-    """
+    """Return the profile that DINOV2_PROFILE names, else "tiny"; ModelError: it names none."""
     name = os.environ.get("DINOV2_PROFILE", "tiny")
     if name not in PROFILES:
         raise ModelError(f"DINOV2_PROFILE={name!r} is no profile; choose one of {[*PROFILES]}")
@@ -71,9 +69,8 @@ def best_device() -> str:
     """Return the first at hand of "cuda", "mps", "cpu"."""
     import torch
 
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
+    faster = {"cuda": torch.cuda, "mps": torch.backends.mps}
+    return next((name for name, backend in faster.items() if backend.is_available()), "cpu")
 
 
 def about() -> str:
@@ -84,27 +81,29 @@ def about() -> str:
     return f"{start}; Python {platform.python_version()}, {versions}"
 
 
-@dataclass(frozen=True)
-class Dinov2:
-    """A loaded DINOv2 with its facts."""
+@dataclass(frozen=True, repr=False)
+class Model:
+    """A loaded model that sees pictures, with its facts."""
 
-    model: Dinov2Model | Dinov2WithRegistersModel  # in evaluation mode
+    model: Any  # of transformers, in evaluation mode
     processor: Any  # its image processor (PIL backend): image_mean, image_std, crop_size, ...
     name: str  # on the hub, or of the folder
     patch_size: int  # pixels
     dim: int  # width of the features
+    width: int  # of the tokens inside
     n_layers: int
     n_heads: int
     n_registers: int  # tokens between CLS and the patches
     image_size: int  # side in pixels of the square that its position embeddings were made for
-    device: torch.device
-    dtype: torch.dtype
+    device: "torch.device"
+    dtype: "torch.dtype"
+    kind: ClassVar[str]  # what messages call it
 
     def describe(self) -> str:
         """Say in one line which model this is, and where and in which number format it runs."""
         parameters = sum(p.numel() for p in self.model.parameters()) / 1e6
         return (
-            f"{self.name}: {parameters:.1f} M parameters, {self.n_layers} layers x {self.dim}, "
+            f"{self.name}: {parameters:.1f} M parameters, {self.n_layers} layers x {self.width}, "
             f"{self.n_heads} heads, patch {self.patch_size}, {self.n_registers} registers, "
             f"native {self.image_size} px, {self.device}, {str(self.dtype).removeprefix('torch.')}"
         )
@@ -112,11 +111,17 @@ class Dinov2:
     __repr__ = describe
 
 
+class Dinov2(Model):
+    """A loaded Dinov2Model or Dinov2WithRegistersModel."""
+
+    kind = "DINOv2"
+
+
 def load_dinov2(
-    name_or_path: str | os.PathLike[str] | None = None,
+    name_or_path: Source = None,
     *,
-    device: str | torch.device | None = None,
-    dtype: str | torch.dtype | None = None,
+    device: Device = None,
+    dtype: Dtype = None,
     attention: str = "sdpa",
 ) -> Dinov2:
     """Load a DINOv2 and print one line that says which, where and in which number format.
@@ -131,69 +136,79 @@ def load_dinov2(
     Raises:
         ModelError: Not found, no network, incomplete, damaged, or not a DINOv2.
     """
+    from transformers import Dinov2Model, Dinov2WithRegistersModel
+
+    kinds = {"dinov2": Dinov2Model, "dinov2_with_registers": Dinov2WithRegistersModel}
+    return load(Dinov2, kinds, name_or_path, device, dtype=dtype, attn_implementation=attention)
+
+
+def load(cls: Any, kinds: dict[str, Any], source: Source, device: Device, **options: Any) -> Any:
+    """Load a `cls` as `load_dinov2` does, by the class of transformers for its model type."""
     from safetensors import SafetensorError
-    from transformers import AutoImageProcessor, Dinov2Model, Dinov2WithRegistersModel
+    from transformers import AutoImageProcessor, AutoTokenizer
     from transformers.utils import logging
 
     logging.disable_progress_bar()  # it would end up in notebooks
-    kinds: Any = {"dinov2": Dinov2Model, "dinov2_with_registers": Dinov2WithRegistersModel}
-    name, path = _locate(str(name_or_path or current_profile().name))
+    name, path = _locate(cls.kind, str(source or current_profile().name))
     try:
-        config = json.loads((path / "config.json").read_text(encoding="utf-8"))
+        config: Any = json.loads((path / "config.json").read_text(encoding="utf-8"))
         if (model_type := config.get("model_type")) not in kinds:
-            raise ModelError(f"{name} is not a DINOv2: its model_type is {model_type!r}")
-        model, loaded = kinds[model_type].from_pretrained(
-            path,
-            use_safetensors=True,
-            dtype=dtype or "float32",
-            attn_implementation=attention,
-            output_loading_info=True,
-        )
+            raise ModelError(f"{name} is not a {cls.kind}: its model_type is {model_type!r}")
+        options |= {"dtype": options["dtype"] or "float32", "output_loading_info": True}
+        model, loaded = kinds[model_type].from_pretrained(path, use_safetensors=True, **options)
         processor = AutoImageProcessor.from_pretrained(path, backend="pil", trust_remote_code=False)
+        if "shortest_edge" not in processor.size or not processor.crop_size:
+            raise ValueError("its processor does not scale the shortest side and crop the centre")
+        texts = {}
+        if hasattr(model.config, "text_config"):
+            texts["tokenizer"] = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
+            # without its files, transformers makes up one that knows two tokens
+            if not 2 < len(texts["tokenizer"]) <= model.config.text_config.vocab_size:
+                raise ValueError("its tokenizer is missing or that of another model")
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise ModelError(f"{path} cannot be loaded as a DINOv2: {error}") from error
+        raise ModelError(f"{path} cannot be loaded as a {cls.kind}: {error}") from error
     # transformers fills absent weights with random numbers and only warns
     if loaded["missing_keys"]:
         raise ModelError(f"{path} lacks weights: {sorted(loaded['missing_keys'])}")
-    config = model.config
-    dinov2 = Dinov2(
+    config = getattr(model.config, "vision_config", model.config)
+    result = cls(
         model=model.to(device or best_device()).eval(),
         processor=processor,
         name=name,
         patch_size=config.patch_size,
-        dim=config.hidden_size,
+        dim=getattr(model.config, "projection_dim", config.hidden_size),
+        width=config.hidden_size,
         n_layers=config.num_hidden_layers,
         n_heads=config.num_attention_heads,
         n_registers=getattr(config, "num_register_tokens", 0),
         image_size=config.image_size,
         device=model.device,
         dtype=model.dtype,
+        **texts,
     )
-    print(dinov2.describe())
-    return dinov2
+    print(result.describe())
+    return result
 
 
-def _locate(name: str) -> tuple[str, Path]:
+def _locate(kind: str, name: str) -> tuple[str, Path]:
     """Turn a profile, folder or hub name into a display name and a folder on this machine."""
     from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
     from .samples import data_dir  # which imports this module, by way of `images`
 
-    if name == "tiny":
-        return "dinov2-tiny", data_dir() / _TINY.dinov2
-    if name not in PROFILES and (folder := Path(name).expanduser()).is_dir():
+    known = {profile.name: getattr(profile, kind.lower()) for profile in PROFILES.values()}
+    folder = data_dir() / known["tiny"] if name == "tiny" else Path(name).expanduser()
+    if name == "tiny" or (name not in known and folder.is_dir()):
         return folder.resolve().name, folder
-    repo = PROFILES[name].dinov2 if name in PROFILES else name
-    revision = {p.dinov2: p.revision for p in PROFILES.values()}.get(repo, "main")
-    files = ["config.json", "preprocessor_config.json", "model*.safetensors*"]
+    repo = known.get(name, name)
+    files = ["*.json", "merges.txt", "model*.safetensors"]
+    revision = REVISIONS.get(repo, "main")
     wanted: dict[str, Any] = {"revision": revision, "allow_patterns": files}
-    try:
+    with suppress(LocalEntryNotFoundError, HFValidationError):
         cached = Path(snapshot_download(repo, local_files_only=True, **wanted))
-        if any(cached.glob("model*.safetensors")):
+        if any(cached.glob("model*.safetensors")) and any(cached.glob("preprocessor*.json")):
             return repo, cached
-    except (LocalEntryNotFoundError, HFValidationError):
-        pass
     try:
         # says at once what snapshot_download would retry for half a minute
         HfApi().model_info(repo, revision=revision, timeout=10)
@@ -201,7 +216,7 @@ def _locate(name: str) -> tuple[str, Path]:
     # the hub's client lets through the errors of whichever HTTP library it was built with
     except Exception as error:
         raise ModelError(
-            f"No DINOv2 {name!r}: no folder, no profile ({', '.join(PROFILES)}), and revision "
-            f"{revision!r} could not be downloaded ({error}). Call load_dinov2({name!r}) once with "
-            "network, which keeps it; or without use the embedded model, DINOV2_PROFILE=tiny."
+            f"No {kind} {name!r}: no folder, no profile ({', '.join(PROFILES)}), and revision "
+            f"{revision!r} could not be downloaded ({error}). Call load_{kind.lower()}({name!r}) "
+            "once with network, which keeps it; or use the embedded model, DINOV2_PROFILE=tiny."
         ) from None

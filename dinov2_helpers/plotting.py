@@ -53,8 +53,7 @@ def encode(figure: Figure, *, dpi: float = 100) -> tuple[str, bytes]:
 
     Lines and letters stay sharp in PNG; only pictures of pictures grow that large.
     """
-    file = io.BytesIO()
-    figure.savefig(file, dpi=dpi, format="png")
+    figure.savefig(file := io.BytesIO(), dpi=dpi, format="png")
     if file.tell() <= 90_000:
         return "image/png", file.getvalue()
     Image.open(file).convert("RGB").save(jpeg := io.BytesIO(), "JPEG", quality=80)
@@ -64,10 +63,7 @@ def encode(figure: Figure, *, dpi: float = 100) -> tuple[str, bytes]:
 def bundle(figure: Figure, alt: str = "") -> tuple[dict[str, Any], dict[str, Any]]:
     """Return a figure as Jupyter output: data, and metadata with its alternative text.
 
-    `alt` is needed only for a figure that this module did not draw.
-
-    Raises:
-        ValueError: There is no alternative text.
+    `alt` is needed only for a figure that this module did not draw; ValueError: there is none.
     """
     text = alt or str(figure.get_label())
     if not text:

@@ -44,8 +44,7 @@ def _store(name: str, key: str, value: Any) -> None:
 def record(key: str, value: float) -> float:
     """Store a number, as "01.knn_class", with four significant digits if not whole; return that.
 
-    Raises:
-        ValueError: The key has another form, or the number is not finite.
+    A key of another form, or a number that is not finite, is a ValueError.
     """
     number = int(value) if isinstance(value, Integral) else float(f"{float(value):.4g}")
     if not math.isfinite(number):
@@ -64,10 +63,7 @@ def claim(key: str, claim: str, *, how: str, measured: str, verdict: Verdict, ce
 
     The `key` is as "01.geometric_consistency"; `claim` is what the article says, `how` it was
     tested, `measured` the result as text made from computed values, and `cell` the heading of the
-    notebook's section that measures it.
-
-    Raises:
-        ValueError: The key has another form, or there is no such verdict.
+    notebook's section that measures it. Another form of key, or verdict, is a ValueError.
     """
     if verdict not in get_args(Verdict):
         raise ValueError(f"verdict {verdict!r} of {key}: choose one of {get_args(Verdict)}")

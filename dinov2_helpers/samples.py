@@ -44,8 +44,7 @@ PHOTOGRAPHS: dict[str, tuple[str, str]] = {
 def data_dir() -> Path:
     """Return the folder that DINOV2_DATA names, else the package's data, else the checkout's.
 
-    Raises:
-        FileNotFoundError: It does not exist.
+    FileNotFoundError: it does not exist.
     """
     package = Path(__file__).resolve().parent
     named = os.environ.get("DINOV2_DATA")
@@ -81,14 +80,12 @@ class Scenes:
         return len(self.table)
 
     def _path(self, i: int, column: str) -> Path:
-        row = self.table[i]
+        row, source = self.table[i], self.folder / "metadata.jsonl"
         if column not in row:
-            raise KeyError(f"{self.folder}/metadata.jsonl: no {column!r} for {row['file_name']}")
+            raise KeyError(f"{source}: no {column!r} for {row['file_name']}")
         path = self.folder / row[column]
         if not path.resolve().is_relative_to(self.folder.resolve()):
-            raise ValueError(
-                f"{self.folder}/metadata.jsonl: {row[column]!r} leads out of the folder"
-            )
+            raise ValueError(f"{source}: {row[column]!r} leads out of the folder")
         return path
 
     def _array(self, i: int, column: str) -> NDArray[Any]:
@@ -123,9 +120,7 @@ class Scenes:
         A condition names a column, `n_objects`, or a field of the objects, and gives a value,
         several values, or a function of the value: `select(surface="grass", azimuth=[0, 15])`.
         Conditions on objects must all hold for one and the same object. Write `class_` for "class".
-
-        Raises:
-            KeyError: No picture has what a condition names.
+        A name that no picture knows is a KeyError.
         """
         where = {key.rstrip("_"): wanted for key, wanted in where.items()}
         known = set[str]().union(*(record for row in self.table for record in _records(row)))
@@ -141,8 +136,7 @@ class Scenes:
     def labels(self, name: str) -> NDArray[Any]:
         """Return a column, or a field of the only object of each picture ("class"), as (N,).
 
-        Raises:
-            ValueError: The label is not defined: a picture has several objects, or none.
+        Such a field of a picture that has several objects, or none, is a ValueError.
         """
         for row in self.table:
             if name not in row and (n := len(row["objects"])) != 1:
@@ -160,14 +154,12 @@ def read_scenes(folder: str | Path) -> Scenes:
     path = Path(folder) / "metadata.jsonl"
     table: list[dict[str, Any]] = []
     with path.open(encoding="utf-8") as lines:
-        for number, line in enumerate(lines, 1):
+        for n, line in enumerate(lines, 1):
             try:
                 row = json.loads(line)
                 table.append({"objects": [], "file_name": row["file_name"]} | row)
             except (ValueError, KeyError, TypeError) as error:
-                raise ValueError(
-                    f"{path}, line {number}: needs a 'file_name' ({error!r})"
-                ) from error
+                raise ValueError(f"{path}, line {n}: needs a 'file_name' ({error!r})") from error
     return Scenes(path.parent, table)
 
 
@@ -213,13 +205,11 @@ def correspondences(
 
     Exact for pixel centres, up to the depth's rounding; elsewhere the depth is that of the pixel
     which holds the point. It is hidden where view j's depth differs by a share of `tolerance`.
+    Pictures that do not show the same toy are a ValueError.
 
     Returns:
         Pixel coordinates (N, 2) in view j, NaN without depth, and (N,) whether the point is visible
         there; where it is not, its coordinates mean nothing.
-
-    Raises:
-        ValueError: The two pictures do not show the same toy.
     """
     a, b = scenes.table[i], scenes.table[j]
     if "toy_id" not in a or a["toy_id"] != b.get("toy_id"):

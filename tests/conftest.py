@@ -1,4 +1,4 @@
-"""Small random DINOv2s in the file layout of the hub, and pictures, for all tests."""
+"""Small random DINOv2s and a CLIP in the file layout of the hub, and pictures, for all tests."""
 
 import json
 
@@ -7,13 +7,16 @@ import pytest
 import torch
 from PIL import Image
 from transformers import (
+    CLIPConfig,
+    CLIPModel,
+    CLIPTokenizer,
     Dinov2Config,
     Dinov2Model,
     Dinov2WithRegistersConfig,
     Dinov2WithRegistersModel,
 )
 
-from dinov2_helpers import load_dinov2
+from dinov2_helpers import load_clip, load_dinov2
 
 # Models as small as these are several times slower on more threads, above all on a busy machine.
 torch.set_num_threads(1)
@@ -43,11 +46,23 @@ PREPROCESSOR = {
     "rescale_factor": 0.00392156862745098,
     "size": {"shortest_edge": 256},
 }
+# as in openai/clip-vit-base-patch32, but for the 112 pixels: an older form than the above
+CLIP_PREPROCESSOR = {
+    "crop_size": 112,
+    "do_center_crop": True,
+    "do_normalize": True,
+    "do_resize": True,
+    "feature_extractor_type": "CLIPFeatureExtractor",
+    "image_mean": [0.48145466, 0.4578275, 0.40821073],
+    "image_std": [0.26862954, 0.26130258, 0.27577711],
+    "resample": 3,
+    "size": 112,
+}
 
 
-def save(model, folder):
+def save(model, folder, preprocessor=PREPROCESSOR):
     model.save_pretrained(folder)
-    (folder / "preprocessor_config.json").write_text(json.dumps(PREPROCESSOR))
+    (folder / "preprocessor_config.json").write_text(json.dumps(preprocessor))
     return folder
 
 
@@ -75,6 +90,45 @@ def dinov2(dinov2_folder):
 @pytest.fixture(scope="session")
 def dinov2_with_registers(registers_folder):
     return load_dinov2(registers_folder, device="cpu")
+
+
+@pytest.fixture(scope="session")
+def clip_folder(tmp_path_factory):
+    """Folder of a random CLIPModel with a tokenizer that knows letters and a few of their pairs."""
+    torch.manual_seed(2)
+    letters = "abcdefghijklmnopqrstuvwxyz,.!"
+    merges = [("c", "a"), ("ca", "t</w>"), ("d", "o"), ("do", "g</w>")]
+    words = [
+        *letters,
+        *(f"{letter}</w>" for letter in letters),
+        *("".join(pair) for pair in merges),
+    ]
+    vocabulary = {word: i for i, word in enumerate([*words, "<|startoftext|>", "<|endoftext|>"])}
+    tokenizer = CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=16)
+    tower = {
+        "hidden_size": 48,
+        "intermediate_size": 96,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "initializer_range": 0.2,
+    }
+    text = {
+        "vocab_size": len(tokenizer),
+        "max_position_embeddings": 16,
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+    vision = {"image_size": 112, "patch_size": 16, "num_hidden_layers": 3}
+    config = CLIPConfig(text_config=tower | text, vision_config=tower | vision, projection_dim=24)
+    folder = tmp_path_factory.mktemp("models") / "clip"
+    tokenizer.save_pretrained(folder)
+    return save(CLIPModel(config), folder, CLIP_PREPROCESSOR)
+
+
+@pytest.fixture(scope="session")
+def clip(clip_folder):
+    return load_clip(clip_folder, device="cpu")
 
 
 @pytest.fixture(scope="session")

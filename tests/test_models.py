@@ -3,6 +3,7 @@ import re
 import shutil
 import subprocess
 import sys
+from functools import partial
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 import dinov2_helpers
 from dinov2_helpers import ModelError, load_dinov2
-from dinov2_helpers.models import PROFILES, about, current_profile
+from dinov2_helpers.models import PROFILES, REVISIONS, about, current_profile
 
 
 @pytest.fixture
@@ -19,9 +20,12 @@ def copy(dinov2_folder, tmp_path):
     return shutil.copytree(dinov2_folder, tmp_path / "mine")
 
 
-def edit(folder, **values):
-    path = folder / "config.json"
+def edit(folder, name="config.json", **values):
+    path = folder / name
     path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+
+preprocess = partial(edit, name="preprocessor_config.json")
 
 
 def test_import_is_light():
@@ -46,9 +50,12 @@ def test_profiles(monkeypatch):
     assert PROFILES["base-with-registers"].dinov2 == "facebook/dinov2-with-registers-base"
     for name, profile in PROFILES.items():
         assert profile.name == name
-        assert (name == "tiny") == (profile.revision == "") == (profile.download_mb == 0)
-        assert name == "tiny" or re.fullmatch(r"[0-9a-f]{40}", profile.revision)
-    assert len({profile.revision for profile in PROFILES.values()}) == len(PROFILES)
+        assert (name == "tiny") == (profile.download_mb == 0)
+    assert list(PROFILES)[::4] == ["tiny", "giant", "giant-with-registers"]
+    of_hub = [profile for name, profile in PROFILES.items() if name != "tiny"]
+    assert REVISIONS.keys() == {p.dinov2 for p in of_hub} | {p.clip for p in of_hub}
+    assert all(re.fullmatch(r"[0-9a-f]{40}", revision) for revision in REVISIONS.values())
+    assert len(set(REVISIONS.values())) == len(REVISIONS) == 10
     monkeypatch.delenv("DINOV2_PROFILE", raising=False)
     assert current_profile() is PROFILES["tiny"]
     monkeypatch.setenv("DINOV2_PROFILE", "huge")
@@ -112,9 +119,13 @@ def test_hub_cache_is_enough(dinov2_folder, tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     snapshots = tmp_path / "models--facebook--dinov2-small" / "snapshots"
-    shutil.copytree(dinov2_folder, snapshots / PROFILES["small"].revision)
+    cached = shutil.copytree(dinov2_folder, snapshots / REVISIONS["facebook/dinov2-small"])
     assert load_dinov2("small", device="cpu").name == "facebook/dinov2-small"
     assert load_dinov2("facebook/dinov2-small", device="cpu").dim == 48
+    # other programs leave snapshots with nothing but the weights
+    (cached / "preprocessor_config.json").unlink()
+    with pytest.raises(ModelError, match="once with network"):
+        load_dinov2("small", device="cpu")
 
 
 def drop_weights(folder):
@@ -133,6 +144,10 @@ def drop_weights(folder):
         (lambda f: (f / "preprocessor_config.json").unlink(), "containing a preprocessor_config"),
         (lambda f: (f / "model.safetensors").write_bytes(b"half"), "cannot be loaded"),
         (lambda f: edit(f, hidden_size=96), "cannot be loaded"),
+        (
+            lambda f: preprocess(f, size={"height": 56, "width": 56}),
+            "does not scale the shortest side",
+        ),
         (drop_weights, "lacks weights: .*layernorm.weight"),
     ],
 )
@@ -146,7 +161,5 @@ def test_damaged_folders(copy, damage, message):
 def test_code_in_a_folder_is_not_run(copy):
     edit(copy, auto_map={"AutoModel": "evil.Model", "AutoConfig": "evil.Config"})
     (copy / "evil.py").write_text("raise SystemExit('executed')")
-    processor = copy / "preprocessor_config.json"
-    auto_map = {"auto_map": {"AutoImageProcessor": "evil.Processor"}}
-    processor.write_text(json.dumps(json.loads(processor.read_text()) | auto_map))
+    preprocess(copy, auto_map={"AutoImageProcessor": "evil.Processor"})
     assert load_dinov2(copy, device="cpu").dim == 48

@@ -1,5 +1,6 @@
 import base64
 import io
+from functools import partial
 
 import ipywidgets
 import nbformat
@@ -10,9 +11,19 @@ from PIL import Image
 
 from dinov2_helpers import plotting
 from dinov2_helpers.samples import Scenes
-from dinov2_helpers.widgets import Explorer, correspondence_explorer, similarity_explorer
+from dinov2_helpers.widgets import Explorer
+from tools import pairing
+from tools.lift import lift
+from tools.project import Project
 
 VIEW = "application/vnd.jupyter.widget-view+json"
+
+
+@pytest.fixture(scope="module")
+def drawn():
+    """What the explorers of notebook 1 draw, by name."""
+    notebook = pairing.read_source(Project(), "01_feature_space")
+    return lift(notebook, "draw_neighbours", "draw_matches")
 
 
 @pytest.fixture
@@ -30,24 +41,40 @@ def values(figure):
     return [int(ax.images[0].get_array()[20, 20].max()) for ax in figure.axes if ax.images]
 
 
-def test_similarity_explorer_shows_neighbours_by_cosine_never_the_query(scenes):
+@pytest.fixture
+def explorer(scenes, drawn):
+    """An explorer of five pictures, each of which has its own neighbours."""
     angles = np.radians([0, 10, 90, 40, 170])
     lengths = np.array([[1], [50], [1], [0.1], [9]])
     vectors = np.stack([np.cos(angles), np.sin(angles)], 1) * lengths
-    explorer = similarity_explorer(scenes, vectors, k=3)
+    draw = partial(drawn["draw_neighbours"], scenes, vectors, k=3)
+    return Explorer(draw, query=ipywidgets.IntSlider(0, 0, 4))
+
+
+def test_neighbours_by_cosine_never_the_query(explorer):
     assert values(explorer.draw(query=0)) == [0, 40, 120, 80]
     assert values(explorer.draw(query=4)) == [160, 80, 120, 40]
     titles = [ax.get_title() for ax in explorer.draw(query=0).axes]
     assert titles[:2] == ["picture 0", "0.98"]
 
 
-def test_moving_a_control_draws_a_new_picture(scenes):
-    explorer = similarity_explorer(scenes, np.eye(5) + 0.1, k=2)
+def test_moving_a_control_draws_a_new_picture(explorer):
     before = explorer.picture.value
     explorer.controls["query"].value = 3
     after = explorer.picture.value
     assert before != after and Image.open(io.BytesIO(after)).format == "PNG"
-    assert explorer.controls["query"].max == 4
+
+
+def test_controls_have_names_and_report_when_done():
+    controls = {
+        "query": ipywidgets.IntSlider(),
+        "words": ipywidgets.Text(description="Search for"),
+        "model": ipywidgets.Dropdown(options=["a", "b"]),
+    }
+    explorer = Explorer(lambda **_: plotting.show_images([np.eye(3)], alt="identity"), **controls)
+    labels = [control.description for control in explorer.children[:-1]]
+    assert labels == ["query", "Search for", "model"]
+    assert not controls["query"].continuous_update and not controls["words"].continuous_update
 
 
 def test_making_an_explorer_draws_once():
@@ -61,22 +88,20 @@ def test_making_an_explorer_draws_once():
     assert calls == [{"x": 2, "y": "a"}]
 
 
-def test_correspondence_explorer_marks_the_patch_and_its_best_match():
+def test_the_patch_and_its_best_match_are_marked(drawn):
     first = np.eye(24).reshape(4, 6, 24)
     second = np.roll(first, (1, 2), axis=(0, 1)) * 7
     pictures = [Image.new("RGB", (84, 56), "red"), Image.new("RGB", (84, 56), "blue")]
-    explorer = correspondence_explorer(pictures, [first, second], start=(1, 3))
-    assert (explorer.controls["row"].max, explorer.controls["column"].max) == (3, 5)
-    chosen, found = (ax.lines[0].get_xydata() for ax in explorer.draw(row=1, column=3).axes)
+    draw = partial(drawn["draw_matches"], pictures, [first, second])
+    chosen, found = (ax.lines[0].get_xydata() for ax in draw(row=1, column=3).axes)
     # a patch is 14 pixels wide, and pixel 0 is drawn from -0.5 to 0.5
     assert chosen.min(0).tolist() == [3 * 14 - 0.5, 14 - 0.5]
     assert chosen.max(0).tolist() == [4 * 14 - 0.5, 2 * 14 - 0.5]
     assert found.min(0).tolist() == [5 * 14 - 0.5, 2 * 14 - 0.5]
-    assert "at most 1.00" in explorer.draw(row=0, column=0).axes[1].get_title()
+    assert "at most 1.00" in draw(row=0, column=0).axes[1].get_title()
 
 
-def test_readers_without_a_kernel_see_the_first_picture(scenes):
-    explorer = similarity_explorer(scenes, np.eye(5) + 0.1, k=2)
+def test_readers_without_a_kernel_see_the_first_picture(explorer):
     data, metadata = explorer._repr_mimebundle_()
     (media,) = metadata
     assert VIEW in data and base64.b64decode(data[media]) == explorer.picture.value
@@ -85,4 +110,4 @@ def test_readers_without_a_kernel_see_the_first_picture(scenes):
     page, _ = HTMLExporter(template_name="basic").from_notebook_node(
         nbformat.v4.new_notebook(cells=[cell])
     )
-    assert 'alt="Picture 0 and its 2 nearest neighbours' in page and data[media] in page
+    assert 'alt="Picture 0 and its 3 nearest neighbours' in page and data[media] in page

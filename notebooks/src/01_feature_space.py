@@ -58,8 +58,10 @@ print(about())
 
 # %%
 import io
+from functools import partial
 
 import numpy as np
+from ipywidgets import IntSlider
 from PIL import Image, ImageDraw, ImageEnhance, ImageFilter
 from sklearn.linear_model import RidgeClassifier
 from sklearn.manifold import TSNE, trustworthiness
@@ -70,7 +72,7 @@ from sklearn.preprocessing import StandardScaler
 
 from dinov2_helpers import extract_features, load_dinov2, plotting, samples
 from dinov2_helpers.results import claim, record, say
-from dinov2_helpers.widgets import correspondence_explorer, similarity_explorer
+from dinov2_helpers.widgets import Explorer
 
 dinov2 = load_dinov2()
 
@@ -915,18 +917,48 @@ claim(
 #
 # Choose a picture and see its neighbours. (Without a running kernel you see the default.)
 
+
 # %%
-similarity_explorer(test, cls_test)
+def draw_neighbours(scenes, vectors, query, k=7):
+    """Picture `query` and the k nearest to it by cosine similarity of vectors (N, D)."""
+    similarity = cosine_similarity(vectors, vectors[[query]])[:, 0]
+    similarity[query] = -np.inf  # it is not its own neighbour
+    nearest = np.argsort(-similarity)[:k]
+    return plotting.show_images(
+        [scenes.image(i) for i in (query, *nearest)],
+        titles=[f"picture {query}", *(f"{similarity[i]:.2f}" for i in nearest)],
+        alt=f"Picture {query} and its {k} nearest neighbours with their cosine similarity",
+    )
+
+
+Explorer(partial(draw_neighbours, test, cls_test), query=IntSlider(0, 0, len(test) - 1))
 
 # %% [markdown]
 # Choose a patch in the left view and see where the right one is similar.
 
+
 # %%
-correspondence_explorer(
-    [views.image(first), views.image(second)],
-    [view_features.patches[first], view_features.patches[second]],
-    start=tuple(cells[len(cells) // 2].tolist()),
-)
+def draw_matches(images, patches, row, column):
+    """Where the second of two pictures is similar to a patch of the first; patches (h, w, D)."""
+    a, b = patches
+    heat = cosine_similarity(a[row, [column]], b.reshape(-1, b.shape[-1])).reshape(b.shape[:2])
+    best = np.unravel_index(heat.argmax(), heat.shape)
+    figure = plotting.show_images(
+        [images[0], plotting.overlay(images[1], heat, limits=(0, 1))],
+        titles=["chosen patch", f"cosine similarity, at most {heat.max():.2f}"],
+        alt=f"Patch ({row}, {column}) of a picture, and how similar the other one is to it",
+    )
+    corners = np.array([[0, 0], [1, 0], [1, 1], [0, 1], [0, 0]])
+    for ax, at in zip(figure.axes, ((row, column), best), strict=True):
+        ax.plot(*((corners + at[::-1]) * 14 - 0.5).T, color=plotting.COLOURS[1], lw=3)
+    return figure
+
+
+# %%
+pair = [views.image(i) for i in (first, second)], view_features.patches[[first, second]]
+row, column = cells[len(cells) // 2].tolist()
+rows, columns = (IntSlider(at, 0, 15) for at in (row, column))
+Explorer(partial(draw_matches, *pair), row=rows, column=columns)
 
 # %% [markdown]
 # ## Photographs

@@ -1,0 +1,73 @@
+"""CLIP: texts and pictures as vectors of one space, in which a text is near what it describes."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .features import Skipped, extract_features
+from .models import Device, Dtype, Model, Source, load
+
+
+@dataclass(frozen=True)
+class Embeddings:
+    """Embeddings of N pictures in the order of the input, without those that cannot be read."""
+
+    vectors: NDArray[np.float32]  # (N, D), unit length
+    index: NDArray[np.int64]  # (N,), position in the input
+    names: tuple[str, ...]  # as in `Features`
+    skipped: tuple[Skipped, ...]  # the pictures left out
+
+
+@dataclass(frozen=True, repr=False)
+class Clip(Model):
+    """A loaded CLIPModel; the facts are those of its vision tower, but for `dim`: of both."""
+
+    tokenizer: Any
+    kind = "CLIP"
+
+    @property
+    def temperature(self) -> float:
+        """What it divides cosines by before the softmax, learned in its training."""
+        return float(1 / self.model.logit_scale.detach().float().exp())
+
+    def embed_images(self, images: Any, **options: Any) -> Embeddings:
+        """Embed pictures; those that cannot be read are printed and left out.
+
+        `images`, `batch_size`, `cache`, `progress` and errors are as for `extract_features`. The
+        numbers, whatever the batch, are those of transformers' processor and model to 1e-5.
+        """
+        found = extract_features(self, images, patches=False, **options)
+        vectors = found.cls / np.linalg.norm(found.cls, axis=1, keepdims=True)
+        return Embeddings(vectors, found.index, found.names, found.skipped)
+
+    def embed_texts(self, texts: Iterable[str], *, batch_size: int = 256) -> NDArray[np.float32]:
+        """Return the embeddings of N texts, (N, D) float32, unit length.
+
+        None at all, or one that has more tokens than the model can read, is a ValueError.
+        """
+        import torch
+
+        texts, vectors = [texts] if isinstance(texts, str) else list(texts), []
+        limit = self.model.config.text_config.max_position_embeddings
+        for start in range(0, len(texts), batch_size):
+            batch = texts[start : start + batch_size]
+            tokens = self.tokenizer(batch, padding=True, return_tensors="pt", verbose=False)
+            length, longest = tokens["attention_mask"].sum(1).max(0)
+            if length > limit:
+                raise ValueError(f"{batch[longest]!r} has {length} tokens, more than {limit}")
+            with torch.inference_mode():
+                found = self.model.get_text_features(**tokens.to(self.device)).pooler_output.float()
+            vectors.append((found / found.norm(dim=1, keepdim=True)).cpu().numpy())
+        if not texts:
+            raise ValueError("no text to embed")
+        return np.concatenate(vectors)
+
+
+def load_clip(name_or_path: Source = None, *, device: Device = None, dtype: Dtype = None) -> Clip:
+    """Load a CLIP; names, arguments, output and errors are those of `load_dinov2`."""
+    from transformers import CLIPModel
+
+    return load(Clip, {"clip": CLIPModel}, name_or_path, device, dtype=dtype)
