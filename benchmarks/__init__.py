@@ -1,0 +1,1 @@
+"""Measurements that take too long for a notebook; their results are committed."""
