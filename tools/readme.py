@@ -11,17 +11,9 @@ from tools.project import Project
 
 # Notebooks that are still to come: title and promise. One that exists speaks for itself.
 PLANNED = {
-    "02_zero_shot_classification": (
-        "Zero-shot classification",
-        "Name pictures by words alone, through a bridge from DINOv2 to CLIP that needs no labels.",
-    ),
     "03_semantic_segmentation": (
         "Semantic segmentation without training",
         "Cut objects out of pictures with attention heads, key facets and clusters of patches.",
-    ),
-    "04_cross_modal_retrieval": (
-        "Cross-modal retrieval",
-        "Search pictures by picture and by text, and choose the Faiss index by measurement.",
     ),
     "05_depth_estimation": (
         "Depth",
@@ -78,8 +70,9 @@ def _profiles() -> str:
     rows = []
     for profile in PROFILES.values():
         download = f"{profile.download_mb:,} MB" if profile.download_mb else "none"
-        rows.append([f"`{profile.name}`", f"`{profile.dinov2}`", download, profile.licence])
-    return _table(("profile", "DINOv2", "download", "licence of the weights"), rows)
+        names = [f"`{name}`" for name in (profile.name, profile.dinov2, profile.clip)]
+        rows.append([*names, download, profile.licence])
+    return _table(("profile", "DINOv2", "CLIP", "DINOv2's download", "and its licence"), rows)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

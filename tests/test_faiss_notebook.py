@@ -1,0 +1,305 @@
+"""The functions of notebook 04 that grow vectors, measure Faiss indexes and keep them on disk."""
+
+import json
+
+import faiss
+import numpy as np
+import pytest
+
+from tools import pairing
+from tools.lift import lift
+from tools.project import Project
+
+PROJECT = Project()
+
+
+@pytest.fixture(scope="module")
+def code():
+    """The notebook's functions by name."""
+    names = [
+        *("unit", "grow", "neighbours", "intrinsic_dimension", "hubness", "spread", "recall"),
+        *("portrait", "blank", "build", "tune", "codes", "stored_bytes", "rates", "measure"),
+        *("best_row", "index_table", "committed", "crossover", "speed_verdict", "saving_verdict"),
+        *("filtered", "abilities", "write_synced", "save_store", "load_store"),
+        *("K", "KIN", "CHUNK", "RECIPES", "FILES"),
+    ]
+    lifted = lift(pairing.read_source(PROJECT, "04_cross_modal_retrieval"), *names)
+    assert set(names) <= lifted.keys()
+    return lifted
+
+
+@pytest.fixture(scope="module")
+def real():
+    """300 unit vectors in 16 dimensions: clusters, as pictures of classes are."""
+    rng = np.random.default_rng(0)
+    centres = rng.normal(size=(30, 16))
+    return unit_rows(np.repeat(centres, 10, axis=0) + 0.5 * rng.normal(size=(300, 16)))
+
+
+@pytest.fixture(scope="module")
+def x(code, real):
+    return code["grow"](real, 2_000, seed=1)
+
+
+@pytest.fixture(scope="module")
+def queries(code, real):
+    return code["grow"](real, 50, seed=2)
+
+
+@pytest.fixture(scope="module")
+def flat(x):
+    index = faiss.IndexFlatIP(x.shape[1])
+    index.add(x)
+    return index
+
+
+def unit_rows(x):
+    return (x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float32)
+
+
+def exact(x, queries, k):
+    """Ids of the k nearest by plain numpy."""
+    return np.argsort(-queries @ x.T, axis=1)[:, :k]
+
+
+class TestGrow:
+    def test_unit_float32_and_ready_for_faiss(self, code, real):
+        grown = code["grow"](real, 100, seed=0)
+        assert grown.shape == (100, 16) and grown.dtype == np.float32
+        assert grown.flags.c_contiguous
+        np.testing.assert_allclose(np.linalg.norm(grown, axis=1), 1, atol=1e-6)
+
+    def test_the_seed_decides(self, code, real):
+        first, again, other = (code["grow"](real, 50, seed=seed) for seed in (3, 3, 4))
+        np.testing.assert_array_equal(first, again)
+        assert np.abs(first - other).max() > 0.1
+
+    def test_a_larger_set_begins_with_a_smaller_one_of_whole_chunks(self, code, real):
+        chunk = code["CHUNK"]
+        small, large = code["grow"](real, chunk, seed=0), code["grow"](real, chunk + 5, seed=0)
+        np.testing.assert_array_equal(small, large[:chunk])
+
+    def test_noise_has_the_covariance_of_the_differences_to_the_neighbours(self, code):
+        # all vectors have the same neighbourhood when they are few more than it needs, so what is
+        # drawn around each can be predicted; small differences keep the unit sphere out of it
+        rng = np.random.default_rng(0)
+        tiny = np.concatenate([np.ones((17, 1)), 1e-3 * rng.normal(size=(17, 3))], axis=1)
+        real = unit_rows(tiny).astype(np.float64)
+        grown = code["grow"](real, 200_000, seed=0)
+        expected = np.cov(real.T, bias=True)
+        for a in real:
+            differences = real - a
+            expected = expected + differences.T @ differences / code["KIN"] / len(real)
+        got = np.cov(grown.T.astype(np.float64), bias=True)
+        np.testing.assert_allclose(got[1:, 1:], expected[1:, 1:], atol=0.03 * expected.max())
+
+    def test_no_copies_of_the_real_vectors(self, real, x):
+        assert (x @ real.T).max() < 0.9999
+
+
+class TestStatistics:
+    def test_neighbours_are_those_of_numpy(self, code, real):
+        similarity, ids = code["neighbours"](real, 5)
+        wanted = exact(real, real, 6)
+        np.testing.assert_array_equal(wanted[:, 0], np.arange(len(real)))
+        np.testing.assert_array_equal(ids, wanted[:, 1:])
+        np.testing.assert_allclose(similarity, np.take_along_axis(real @ real.T, ids, 1), rtol=1e-5)
+
+    @pytest.mark.parametrize("dim", [2, 5])
+    def test_intrinsic_dimension_of_a_flat_patch(self, code, dim):
+        rng = np.random.default_rng(0)
+        patch = 0.01 * rng.uniform(-1, 1, size=(4_000, dim))
+        points = np.hstack([np.ones((len(patch), 1)), patch, np.zeros((len(patch), 10))])
+        points /= np.linalg.norm(points, axis=1, keepdims=True)
+        near = np.sort(points[:200] @ points.T, axis=1)[:, ::-1][:, 1:21]
+        # the tiny distances need float64; the notebook's are far larger
+        assert code["intrinsic_dimension"](near) == pytest.approx(dim, rel=0.15)
+
+    def test_hubness_is_zero_where_all_are_equal_and_high_with_a_hub(self, code):
+        ring = (np.arange(10)[:, None] + [1, 2]) % 10
+        count = np.bincount(ring.ravel(), minlength=10)
+        assert (count == 2).all()
+        hub = np.stack([np.zeros(10, int), (np.arange(10) + 1) % 10], axis=1)
+        assert code["hubness"](hub, 10) > 1.5
+
+    def test_spread_counts_directions(self, code):
+        rng = np.random.default_rng(0)
+        x = np.zeros((5_000, 8))
+        x[:, :3] = rng.normal(size=(5_000, 3))
+        assert code["spread"](x) == pytest.approx(3, rel=0.02)
+
+    def test_recall_against_sets(self, code):
+        rng = np.random.default_rng(0)
+        found, truth = (np.stack([rng.permutation(30)[:10] for _ in range(40)]) for _ in range(2))
+        found[0, 3:] = -1  # what Faiss reports where nothing was found
+        wanted = np.mean(
+            [len({*a} & {*b}) / 10 for a, b in zip(found.tolist(), truth.tolist(), strict=True)]
+        )
+        assert code["recall"](found, truth) == pytest.approx(wanted)
+        assert code["recall"](truth, truth) == 1
+
+    def test_portrait_of_grown_vectors_is_finite(self, code, real):
+        assert np.isfinite(list(code["portrait"](real).values())).all()
+
+
+class TestIndexes:
+    def test_exact_search_is_that_of_numpy(self, code, x, queries, flat):
+        np.testing.assert_array_equal(flat.search(queries, 10)[1], exact(x, queries, 10))
+
+    def test_every_recipe_finds_neighbours_at_its_last_setting(self, code, x, queries):
+        truth = exact(x, queries, code["K"])
+        for name, (recipe, settings) in code["RECIPES"].items():
+            index = code["build"](recipe, x)
+            assert index.ntotal == len(x), name
+            code["tune"](index, settings[-1])
+            least = 0.75 if name == "SQ4" else 0.95
+            assert code["recall"](index.search(queries, 10)[1], truth) > least, name
+
+    def test_settings_reach_the_index(self, code, x):
+        index = code["build"](code["RECIPES"]["OPQ+IVF-PQ"][0], x)
+        code["tune"](index, "nprobe=7,k_factor_rf=3")
+        assert index.k_factor == 3
+        assert faiss.extract_index_ivf(index).nprobe == 7
+        graph = code["build"](code["RECIPES"]["HNSW"][0], x)
+        code["tune"](graph, "efSearch=99")
+        assert graph.hnsw.efSearch == 99
+
+    def test_sizes_are_those_of_the_codes(self, code, x, flat):
+        assert code["stored_bytes"](flat) == pytest.approx(len(x) * 64, rel=0.01)
+        index = code["build"](code["RECIPES"]["PQ"][0], x)
+        assert code["codes"](index).sa_code_size() == 2
+        assert code["stored_bytes"](code["codes"](index)) < code["stored_bytes"](index)
+
+    def test_measure_gives_a_row_for_each_setting(self, code, x, queries, flat):
+        rows = code["measure"](
+            "IVF-Flat", x, flat, queries, ["1_thread", "alone"], turns=1, least=0
+        )
+        settings = code["RECIPES"]["IVF-Flat"][1]
+        assert [row["setting"] for row in rows] == settings
+        recalls = [row["recall"] for row in rows]
+        assert recalls == sorted(recalls) and recalls[0] < recalls[-1]
+        for row in rows:
+            assert row["n"] == len(x) and row["per_second_alone"] > 0
+            assert row["speedup_1_thread"] > 0 and row["build_seconds"] > 0
+
+    def test_best_prefers_speed_once_recall_is_enough(self, code):
+        rows = [
+            {"n": 5, "index": "HNSW", "recall": recall, "per_second_1_thread": speed}
+            for recall, speed in ((0.5, 9), (0.91, 5), (0.99, 2))
+        ]
+        assert code["best_row"](rows, 5, "HNSW")["recall"] == 0.91
+        assert code["best_row"](rows[:1], 5, "HNSW")["recall"] == 0.5
+
+    @pytest.mark.parametrize(
+        ("other", "wanted"),
+        [
+            ([10**0.5] * 3, 10),  # level, where Flat grows as the root of n
+            ([2, 30, 50], 100 * 100 ** (np.log(3) / np.log(6))),
+            ([0.5, 0.6, 0.7], 1),
+            ([9, 90, 900], np.nan),
+        ],
+    )
+    def test_crossover(self, code, other, wanted):
+        n, flat = np.array([1, 100, 10_000]), np.array([1, 10, 100])
+        assert code["crossover"](n, flat, np.array(other)) == pytest.approx(wanted, nan_ok=True)
+
+    def test_verdicts(self, code):
+        assert code["speed_verdict"]([10, 50]) == "holds"
+        assert code["speed_verdict"]([9, 50]) == "holds in part"
+        assert code["speed_verdict"]([1, 9]) == "does not hold"
+        assert code["saving_verdict"](0.9, 1) == "holds"
+        assert code["saving_verdict"](0.8, 1) == "holds in part"
+        assert code["saving_verdict"](0.1, 0.2) == "does not hold"
+
+    def test_a_missing_benchmark_says_what_to_do(self, code, tmp_path):
+        with pytest.raises(FileNotFoundError, match=r"python -m benchmarks\.faiss_indexes"):
+            code["committed"](tmp_path / "faiss_indexes.json")
+
+
+class TestLife:
+    def test_a_filter_keeps_to_the_ids(self, code, x, queries, flat):
+        allowed = np.arange(0, len(x), 10)
+        wanted = allowed[exact(x[allowed], queries, 10)]
+        np.testing.assert_array_equal(code["filtered"](flat, queries, allowed), wanted)
+        graph = code["build"]("HNSW16", x)
+        found = code["filtered"](graph, queries, allowed, efSearch=2_000)
+        assert np.isin(found, [*allowed, -1]).all()
+        assert code["recall"](found, wanted) > 0.99
+
+    def test_abilities_are_those_the_text_tells(self, code, x, queries):
+        assert code["abilities"]("Flat", x, queries[:1]) == ["no", "yes, ids move", "10 of 10"]
+        assert code["abilities"]("HNSW16", x, queries[:1])[:2] == ["no", "no"]
+        assert code["abilities"]("IVF{lists},Flat", x, queries[:1])[:2] == ["yes", "yes"]
+        assert code["abilities"]("PQ{pieces}np", x, queries[:1]) == ["yes", "yes, ids move", "no"]
+
+
+@pytest.fixture
+def contents(x):
+    """Return a function that makes an index of some vectors with ids from 100, and metadata."""
+
+    def make(n):
+        index = faiss.IndexIDMap2(faiss.IndexFlatIP(x.shape[1]))
+        index.add_with_ids(x[:n], np.arange(n) + 100)
+        return index, {i + 100: f"picture {i}" for i in range(n)}
+
+    return make
+
+
+class TestStore:
+    def test_what_is_saved_is_loaded(self, code, contents, tmp_path, queries):
+        index, metadata = contents(20)
+        code["save_store"](tmp_path, index, metadata)
+        again, same = code["load_store"](tmp_path)
+        assert same == metadata
+        np.testing.assert_array_equal(again.search(queries, 5)[1], index.search(queries, 5)[1])
+
+    @pytest.mark.parametrize("survives", [0, 1, 2])
+    def test_a_write_interrupted_anywhere_leaves_the_old_state(
+        self, code, contents, tmp_path, monkeypatch, survives
+    ):
+        code["save_store"](tmp_path, *contents(20))
+        written = []
+
+        def stop(path, content):
+            if len(written) == survives:
+                path.write_bytes(content[: len(content) // 2])
+                raise KeyboardInterrupt
+            written.append(path)
+            path.write_bytes(content)
+
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setitem(code["save_store"].__globals__, "write_synced", stop)
+            code["save_store"](tmp_path, *contents(30))
+        index, metadata = code["load_store"](tmp_path)
+        assert index.ntotal == len(metadata) == 20
+        code["save_store"](tmp_path, *contents(30))
+        assert code["load_store"](tmp_path)[0].ntotal == 30
+
+    def test_files_of_two_generations_are_refused(self, code, contents, tmp_path):
+        for n in (20, 30):
+            code["save_store"](tmp_path, *contents(n))
+        for name in code["FILES"]:
+            new = tmp_path / "000002" / name
+            kept = new.read_bytes()
+            new.write_bytes((tmp_path / "000001" / name).read_bytes())
+            with pytest.raises(ValueError, match=f"{name} is not the file"):
+                code["load_store"](tmp_path)
+            new.write_bytes(kept)
+        assert code["load_store"](tmp_path)[0].ntotal == 30
+
+    def test_ids_without_metadata_are_refused(self, code, contents, tmp_path):
+        index, metadata = contents(20)
+        del metadata[105]
+        with pytest.raises(ValueError, match="ids"):
+            code["save_store"](tmp_path, index, metadata)
+        assert not list(tmp_path.iterdir())
+
+    @pytest.mark.parametrize("name", ["../000001", "000001/../000001", "/000001", "", "1"])
+    def test_the_pointer_cannot_lead_out_of_the_folder(self, code, contents, tmp_path, name):
+        store = tmp_path / "store"
+        code["save_store"](store, *contents(20))
+        (store / "000001").rename(tmp_path / "000001")
+        current = json.loads((store / "CURRENT").read_text())
+        (store / "CURRENT").write_text(json.dumps(current | {"generation": name}))
+        with pytest.raises(ValueError, match="generation"):
+            code["load_store"](store)
