@@ -15,6 +15,7 @@ from training.clip.material import STORED, Pairs
 from training.clip.network import Guide
 from training.clip.tokenizer import CONTEXT, make_tokenizer
 from training.clip.train import Training, contrastive_loss, export
+from training.command_line import chosen_recipe, parser, write_log
 from training.world.material import a_toy
 from training.world.toys import CLASSES, EXCEPTIONS, PALETTES
 
@@ -213,3 +214,15 @@ def test_the_exported_folder_is_what_load_clip_reads(recipe, material, tmp_path,
     vectors = clip.embed_images(np.zeros((2, 40, 60, 3), np.uint8)).vectors
     assert vectors.shape == (2, 8)
     assert np.allclose(np.linalg.norm(clip.embed_texts(["a dog"]), axis=1), 1, atol=1e-5)
+
+
+def test_the_command_line_changes_the_recipe_and_keeps_the_log(recipe, tmp_path, capsys):
+    options = parser("Train.\nMore.", "pairs", "runs", log_every=7)
+    arguments = options.parse_args(["--recipe", "gpu", "--steps", "9"])
+    changed = chosen_recipe(arguments, {"cpu": recipe, "gpu": dataclasses.replace(recipe, seed=5)})
+    assert (changed.steps, changed.seed, arguments.log_every) == (9, 5, 7)
+    for step in (1, 2):
+        write_log(tmp_path, [{"step": step}])
+    lines = (tmp_path / "log.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == [1, 2]
+    assert capsys.readouterr().out.splitlines() == lines

@@ -13,9 +13,6 @@ guide's place: it learns the same objective and, beside it, to agree with the gu
 picture and on each patch. The guide is thrown away.
 """
 
-import argparse
-import dataclasses
-import json
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
@@ -35,6 +32,7 @@ from training.clip.material import STORED, Pairs
 from training.clip.monitor import Monitor
 from training.clip.network import Guide, make_clip
 from training.clip.tokenizer import make_tokenizer
+from training.command_line import chosen_recipe, parser, write_log
 from training.dinov2 import augment
 from training.dinov2.model import cosine
 from training.world.scene import FRAME
@@ -277,37 +275,23 @@ def export(clip: CLIPModel, tokenizer: CLIPTokenizer, folder: Path) -> None:
 
 def main() -> None:
     """Command line: see the module's text."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--material", type=Path, default=Path("pairs"))
-    parser.add_argument("--out", type=Path, default=Path("runs/clip"))
-    parser.add_argument("--recipe", choices=("cpu", "gpu"), default="cpu")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--steps", type=int, help="steps of the vision transformer")
-    parser.add_argument("--seed", type=int, help="seed of the run")
-    parser.add_argument("--minutes", type=float, default=float("inf"), help="stop after this time")
-    parser.add_argument("--limit", type=int, help="largest number of shards to read")
-    parser.add_argument("--log-every", type=int, default=100)
-    arguments = parser.parse_args()
-
-    recipe = {"cpu": CPU, "gpu": GPU}[arguments.recipe]
-    chosen = {k: v for k in ("steps", "seed") if (v := getattr(arguments, k)) is not None}
+    arguments = parser(__doc__, "pairs", "runs/clip", log_every=100).parse_args()
     training = Training(
-        dataclasses.replace(recipe, **chosen),
+        chosen_recipe(arguments, {"cpu": CPU, "gpu": GPU}),
         arguments.material,
         arguments.out,
         arguments.device,
         arguments.limit,
     )
     monitor = Monitor(training.device)
-    print("resumed at" if training.resume() else "started at", training.step, flush=True)
-    with (arguments.out / "log.jsonl").open("a", encoding="utf-8") as log:
+
+    def watched() -> Iterator[dict[str, Any]]:
         for entry in training.run(arguments.minutes, arguments.log_every):
             side = training.phase()[0]
-            scores = monitor.score(training.embed, training.clip, training.tokenizer, side)
-            line = json.dumps(entry | scores)
-            print(line, flush=True)
-            log.write(line + "\n")
-            log.flush()
+            yield entry | monitor.score(training.embed, training.clip, training.tokenizer, side)
+
+    print("resumed at" if training.resume() else "started at", training.step, flush=True)
+    write_log(arguments.out, watched())
     if training.step == training.total_steps:
         export(training.clip, training.tokenizer, arguments.out / "model")
 

@@ -11,10 +11,8 @@ patches that show the same place. The two views of a toy are two *renders* of it
 surroundings: the pairing comes from the renderer, and is the only thing it tells the model.
 """
 
-import argparse
 import copy
 import dataclasses
-import json
 import time
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -26,6 +24,7 @@ from torch import Tensor
 from transformers import BitImageProcessorPil, Dinov2Model
 
 from training import checkpoint
+from training.command_line import chosen_recipe, parser, write_log
 from training.dinov2 import augment, losses
 from training.dinov2.config import CPU, GPU, IMAGENET_MEAN, IMAGENET_STD, Recipe
 from training.dinov2.material import Pool
@@ -241,37 +240,24 @@ def export(backbone: Dinov2Model, folder: Path) -> None:
 
 def main() -> None:
     """Command line: see the module's text."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--material", type=Path, default=Path("material"))
-    parser.add_argument("--out", type=Path, default=Path("runs/dinov2"))
-    parser.add_argument("--recipe", choices=("cpu", "gpu"), default="cpu")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--steps", type=int, help="steps of the whole schedule")
-    parser.add_argument("--seed", type=int, help="seed of the run")
-    parser.add_argument("--minutes", type=float, default=float("inf"), help="stop after this time")
-    parser.add_argument("--limit", type=int, help="largest number of shards to read")
-    parser.add_argument("--log-every", type=int, default=250)
-    parser.add_argument("--monitor", action="store_true", help="log k-NN on the sample scenes")
-    arguments = parser.parse_args()
-
-    recipe = {"cpu": CPU, "gpu": GPU}[arguments.recipe]
-    chosen = {k: v for k in ("steps", "seed") if (v := getattr(arguments, k)) is not None}
+    options = parser(__doc__, "material", "runs/dinov2", log_every=250)
+    options.add_argument("--monitor", action="store_true", help="log k-NN on the sample scenes")
+    arguments = options.parse_args()
     training = Training(
-        dataclasses.replace(recipe, **chosen),
+        chosen_recipe(arguments, {"cpu": CPU, "gpu": GPU}),
         arguments.material,
         arguments.out,
         arguments.device,
         arguments.limit,
     )
     monitor = Monitor(training.device) if arguments.monitor else None
-    print("resumed at" if training.resume() else "started at", training.step, flush=True)
-    with (arguments.out / "log.jsonl").open("a", encoding="utf-8") as log:
+
+    def watched() -> Iterator[dict[str, Any]]:
         for entry in training.run(arguments.minutes, arguments.log_every):
-            scores = monitor.score(training.teacher.backbone) if monitor else {}
-            line = json.dumps(entry | scores)
-            print(line, flush=True)
-            log.write(line + "\n")
-            log.flush()
+            yield entry | (monitor.score(training.teacher.backbone) if monitor else {})
+
+    print("resumed at" if training.resume() else "started at", training.step, flush=True)
+    write_log(arguments.out, watched())
     if training.step == training.recipe.steps:
         export(training.teacher.backbone, arguments.out / "model")
 
