@@ -322,9 +322,9 @@ plotting.show(
 
 # %% [markdown]
 # Without any temperature the softmax of cosines is nearly flat: the article's probabilities would
-# all be close to 1/16, even with the right model. Dividing by a temperature changes no answer, only
-# what may be said about it. And whether refitting helps is itself a measurement: training toys wear
-# usual colours only, test toys also unusual ones, on which a model sure of itself goes wrong.
+# all be close to chance, even with the right model. Dividing by a temperature changes no answer,
+# only what may be said about it. And whether refitting helps is itself a measurement: training toys
+# wear usual colours only, test toys also unusual ones, on which a sure model goes wrong.
 
 # %% [markdown]
 # ### None of these
@@ -770,7 +770,7 @@ say(
 # ## With real weights: dino.txt
 #
 # Meta trained a text encoder for a frozen DINOv2 ViT-L with registers, *dino.txt* (Jose et al.
-# 2025): the bridge taken seriously, with hundreds of millions of captions. It is not in
+# 2025): the bridge taken seriously, and learned from captions. It is not in
 # transformers. `torch.hub` has it as `dinov2_vitl14_reg4_dinotxt_tet1280d20h24l`, which runs code
 # from a repository and reads weights in PyTorch's pickle format; this course does neither by
 # itself, so the switch below is off. **What is tested here** is the function that classifies,
