@@ -276,32 +276,3 @@ def heatmap(
             colour = "black" if value > (low + high) / 2 else "white"
             ax.text(c, r, format(value, number), ha="center", va="center", color=colour, size=11)
     return figure
-
-
-@rc_context(STYLE)
-def correspondences(
-    images: tuple[Picture, Picture],
-    points: tuple[ArrayLike, ArrayLike],
-    *,
-    alt: str,
-    correct: ArrayLike | None = None,
-    title: str = "",
-) -> Figure:
-    """Join points of two pictures of one height by lines.
-
-    `points` are pixel coordinates (x, y), (N, 2) in each picture, the first pixel's centre at
-    (0.5, 0.5). `correct`, (N,) bool: right pairs are blue, the others orange and dashed.
-    """
-    left, right = map(np.asarray, images)
-    height, width, gap = *left.shape[:2], left.shape[1] // 20
-    figure, [[ax]] = _figure(alt, 10, 5.2)
-    for image, start in ((left, 0), (right, width + gap)):
-        ax.imshow(image, extent=(start, start + image.shape[1], height, 0))
-    ax.set(xlim=(0, width + gap + right.shape[1]), ylim=(height, 0), title=title)
-    ax.axis("off")
-    first, second = map(np.asarray, points)
-    good = np.ones(len(first), bool) if correct is None else np.asarray(correct)
-    for (x, y), (u, v), fine in zip(first, second, good, strict=True):
-        line, colour = ("-", COLOURS[0]) if fine else ("--", COLOURS[1])
-        ax.plot([x, u + width + gap], [y, v], line, color=colour, marker="o", mec="white", ms=9)
-    return figure

@@ -32,9 +32,6 @@ FIGURES = {
     ),
     "curves": lambda alt: plotting.curves(range(9), {"a": RNG.random((5, 9))}, alt=alt),
     "heatmap": lambda alt: plotting.heatmap(np.eye(2), ["a", "b"], ["c", "d"], alt=alt),
-    "correspondences": lambda alt: plotting.correspondences(
-        (NOISE[0], NOISE[1]), (XY[:5] + 100, XY[:5] + 90), alt=alt
-    ),
 }
 
 
@@ -204,16 +201,3 @@ def test_heatmap_writes_readable_numbers_and_leaves_gaps():
         (1, 1): "0.25",
     }
     assert [t.get_color() for t in texts] == ["white", "black", "white"]
-
-
-def test_correspondences_tell_right_from_wrong_without_colour():
-    points = np.array([[10.5, 20.5], [100.5, 120.5]])
-    figure = plotting.correspondences(
-        (NOISE[0], NOISE[1]), (points, points), alt=ALT, correct=[True, False]
-    )
-    right, wrong = figure.axes[0].lines
-    assert (right.get_linestyle(), wrong.get_linestyle()) == ("-", "--")
-    left, other = (image.get_extent() for image in figure.axes[0].images)
-    assert list(left) == [0, 224, 224, 0] and other[0] > 224
-    assert list(right.get_xdata()) == [10.5, other[0] + 10.5]
-    assert list(right.get_ydata()) == [20.5, 20.5]

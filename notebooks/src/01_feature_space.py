@@ -827,18 +827,23 @@ first = 24 * (typical // 6) + typical % 6 * 4
 second = 24 * (typical // 6) + (typical % 6 * 4 + 2) % 24
 cells, places = true_matches(views, first, second, view_features.grid)
 cells, places = cells[::3], places[::3]
-found = (
-    match(view_features.patches[first], view_features.patches[second], cells)[:, ::-1] + 0.5
-) * 14
-plotting.show(
-    plotting.correspondences(
-        (views.image(first), views.image(second)),
-        ((cells[:, ::-1] + 0.5) * 14, found),
-        correct=np.linalg.norm(found - places, axis=1) <= 14,
-        title="patches of one view and their most similar patches in another, 30 degrees on",
-        alt="Two views of a toy joined by lines between matched patches, right and wrong ones",
-    )
+found = match(view_features.patches[first], view_features.patches[second], cells)[:, ::-1]
+
+# %%
+left, right = np.asarray(views.image(first)), np.asarray(views.image(second))
+gap = np.full((len(left), 12, 3), 255, np.uint8)
+figure = plotting.show_images(
+    [np.hstack([left, gap, right])],
+    titles=["patches of one view and their most similar patches in another, 30 degrees on"],
+    alt="Two views of a toy joined by lines between matched patches, right and wrong ones",
 )
+figure.set_size_inches(10, 5.2)
+for (x, y), (u, v), place in zip(cells[:, ::-1] * 14 + 7, found * 14 + 7, places, strict=True):
+    good = np.hypot(u - place[0], v - place[1]) <= 14
+    style = ("-", plotting.COLOURS[0]) if good else ("--", plotting.COLOURS[1])
+    ends = [x, u + left.shape[1] + 12], [y, v]
+    figure.axes[0].plot(*ends, style[0], color=style[1], marker="o", mec="white", ms=9)
+plotting.show(figure)
 
 # %% [markdown]
 # ## The claims
