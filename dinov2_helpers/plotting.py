@@ -121,26 +121,19 @@ def show_images(
     return figure
 
 
-def overlay(
-    image: Picture,
-    heat: Array,
-    *,
-    alpha: float = 0.65,
-    cmap: str = "viridis",
-    limits: Limits = None,
-) -> NDArray[np.uint8]:
+def overlay(image: Picture, heat: Array, *, limits: Limits = None) -> NDArray[np.uint8]:
     """Lay a map over a picture, darkened to grey so that every colour is the map's.
 
-    The map is enlarged bilinearly and weighs `alpha`, 0..1; NaN leaves the picture bare. Give
-    `limits` to compare pictures. They, and what is returned, are (H, W, 3) uint8 as arrays.
+    The map is enlarged bilinearly and weighs 0.65; NaN leaves the picture bare. Give `limits` to
+    compare pictures. They, and what is returned, are (H, W, 3) uint8 as arrays.
     """
     picture = image if isinstance(image, Image.Image) else Image.fromarray(image)
     low, high = _shared(limits, [heat])
     small = Image.fromarray(heat.astype(np.float32))
     large = np.asarray(small.resize(picture.size, Image.Resampling.BILINEAR))
-    colours = colormaps[cmap](np.clip((large - low) / ((high - low) or 1), 0, 1))[..., :3]
+    colours = colormaps["viridis"](np.clip((large - low) / ((high - low) or 1), 0, 1))[..., :3]
     grey = 0.75 * np.asarray(picture.convert("L"), dtype=float)[..., None]
-    weight = np.where(np.isnan(large), 0, alpha)[..., None]
+    weight = np.where(np.isnan(large), 0, 0.65)[..., None]
     return np.round(weight * 255 * colours + (1 - weight) * grey).astype(np.uint8)
 
 
