@@ -11,14 +11,6 @@ from tools.project import Project
 
 # Notebooks that are still to come: title and promise. One that exists speaks for itself.
 PLANNED = {
-    "03_semantic_segmentation": (
-        "Semantic segmentation without training",
-        "Cut objects out of pictures with attention heads, key facets and clusters of patches.",
-    ),
-    "05_depth_estimation": (
-        "Depth",
-        "Train a small head on frozen patches that tells how far away every pixel is.",
-    ),
     "06_anomaly_detection": (
         "Anomaly detection",
         "Find defects, and where they are, from a handful of good pictures.",
