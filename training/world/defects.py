@@ -43,8 +43,8 @@ from training.world.render import (
     PROPS,
     Z_FAR,
     Z_NEAR,
-    _Passes,
-    _shrink,
+    Passes,
+    shrink,
 )
 from training.world.scene import FRAME, Camera, Light, Placed, Scene, Sky
 from training.world.surfaces import TEXTURE_SIZE, surface_texture
@@ -138,7 +138,7 @@ class Shot:
 
     def picture(self) -> np.ndarray:
         """The picture, (FRAME, FRAME, 3) uint8, without noise."""
-        small = _shrink((self.colour.clip(0, 1) * 255 + 0.5).astype(np.uint8))
+        small = shrink((self.colour.clip(0, 1) * 255 + 0.5).astype(np.uint8))
         return grade(small * self.shade, self.warmth)
 
     def marked(self, mark: Mark) -> Shot:
@@ -192,7 +192,7 @@ def inspection(category: str, rng: np.random.Generator) -> Scene:
 def shoot(scene: Scene) -> Shot:
     """Draws a station's scene; needs the renderer of a pool."""
     renderer()
-    passes = _Passes(scene)
+    passes = Passes(scene)
     try:
         passes._select(range(NOTHING))
         colour, _ = passes._draw(CANVAS, SHADOW=True)

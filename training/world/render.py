@@ -102,14 +102,14 @@ class Renderer:
         Returns:
             The picture with its ground truth.
         """
-        passes = _Passes(scene)
+        passes = Passes(scene)
         try:
             return passes.picture()
         finally:
             passes.free()
 
 
-class _Passes:
+class Passes:
     """One scene on the graphics device, drawn several times in different ways."""
 
     def __init__(self, scene: Scene) -> None:
@@ -128,9 +128,11 @@ class _Passes:
         self.camera.distance, self.camera.lookat = camera.distance, camera.lookat
 
     def free(self) -> None:
+        """Gives the scene's memory on the device back."""
         self.context.free()
 
     def picture(self) -> Picture:
+        """Draws all passes and joins them."""
         colour, cover = self._colour()
         owner, depth = self._owners()
         image = colour * ambient_occlusion(depth)[..., None]
@@ -184,7 +186,7 @@ class _Passes:
         colour, depth = self._draw(
             CANVAS, SHADOW=True, REFLECTION=REFLECTANCE[self.scene.surface] > 0
         )
-        return _shrink(colour), _shrink(np.where(depth > 0, np.uint8(255), np.uint8(0)))
+        return shrink(colour), shrink(np.where(depth > 0, np.uint8(255), np.uint8(0)))
 
     def _owners(self, groups: Sequence[int] = range(NOTHING)) -> tuple[np.ndarray, np.ndarray]:
         """Whose each pixel is, (FRAME, FRAME) geom groups, and its depth in metres."""
@@ -209,7 +211,7 @@ class _Passes:
         return tuple(shares)
 
 
-def _shrink(pixels: np.ndarray) -> np.ndarray:
+def shrink(pixels: np.ndarray) -> np.ndarray:
     """Means of OVERSAMPLING x OVERSAMPLING blocks of uint8 pixels, float32 in [0, 1]."""
     return np.asarray(Image.fromarray(pixels).reduce(OVERSAMPLING), dtype=np.float32) / 255
 
