@@ -8,7 +8,7 @@ from PIL import Image
 
 pytest.importorskip("training.world.render", exc_type=ImportError)
 
-from training.world import defects, flaws, workers
+from training.world import defects, flaws, stations, workers
 from training.world.meshes import box
 from training.world.render import Renderer
 from training.world.toys import POOLS, make_toy
@@ -72,7 +72,7 @@ def test_datasheet_counts_are_current():
 
 
 def test_toys_are_in_no_other_picture():
-    for station in defects.STATIONS.values():
+    for station in stations.STATIONS.values():
         assert all(station.seed not in pool for pool in POOLS.values())
 
 
@@ -94,8 +94,8 @@ def test_data_are_what_the_code_makes(category):
 @pytest.mark.parametrize("kind", ["misplaced_part", "missing_part", "scratch"])
 def test_a_mask_is_where_the_picture_changed(kind):
     rng = np.random.default_rng(5)
-    scene = defects.inspection("rocket", rng)
-    good = defects.shoot(scene)
+    scene = stations.inspection("rocket", rng)
+    good = stations.shoot(scene)
     assert not defects.changed_pixels(good, good).any()
     bad = defects.TOY_FLAWS[kind](scene, good, rng)
     flaw = defects.changed_pixels(good, bad)
@@ -109,13 +109,13 @@ def test_a_mask_is_where_the_picture_changed(kind):
 
 def test_a_mark_lies_on_the_thing_only():
     rng = np.random.default_rng(1)
-    scene = defects.inspection("mug", rng)
-    good = defects.shoot(scene)
+    scene = stations.inspection("mug", rng)
+    good = stations.shoot(scene)
     spot = defects._spot(rng, good, good.thing, 5)
     assert np.linalg.norm(spot.normal) == pytest.approx(1)
     # The surface faces the camera.
     toy = scene.toys[0]
-    towards = defects._local(toy, scene.camera.position()[None])[0] - spot.centre
+    towards = stations.local(toy, scene.camera.position()[None])[0] - spot.centre
     assert towards @ spot.normal > 0
     tint = np.array([0.2, 0.2, 0.2])
     bad = good.marked(flaws.stain(rng, good.points, spot, 0.1, tint))
@@ -124,7 +124,7 @@ def test_a_mark_lies_on_the_thing_only():
 
 
 def test_table_is_plain():
-    shot = defects.shoot(defects.inspection("car", np.random.default_rng(2)))
+    shot = stations.shoot(stations.inspection("car", np.random.default_rng(2)))
     rim = shot.picture()[[2, 2, -3], [3, -4, -4]].astype(float)
     assert rim.std(axis=0).max() < 12
 

@@ -134,7 +134,7 @@ class Passes:
     def picture(self) -> Picture:
         """Draws all passes and joins them."""
         colour, cover = self._colour()
-        owner, depth = self._owners()
+        owner, depth = self.owners()
         image = colour * ambient_occlusion(depth)[..., None]
         if not self.scene.indoor:
             image = add_sky(image, depth, 1 - cover, self.scene)
@@ -150,7 +150,7 @@ class Passes:
             wall=float((owner == WALLS).mean()),
         )
 
-    def _select(self, groups: Sequence[int]) -> None:
+    def select(self, groups: Sequence[int]) -> None:
         """Chooses the geom groups that the next pass draws."""
         option = mujoco.MjvOption()
         option.geomgroup[:] = np.isin(np.arange(len(option.geomgroup)), groups)
@@ -164,7 +164,7 @@ class Passes:
             self.items,
         )
 
-    def _draw(self, size: int, **flags: bool) -> tuple[np.ndarray, np.ndarray]:
+    def draw(self, size: int, **flags: bool) -> tuple[np.ndarray, np.ndarray]:
         """Draws size x size pixels; returns colours (uint8) and raw depth, top row first."""
         for name in ("SHADOW", "REFLECTION", "SEGMENT", "IDCOLOR", "HAZE", "SKYBOX"):
             self.items.flags[getattr(mujoco.mjtRndFlag, f"mjRND_{name}")] = flags.get(name, False)
@@ -177,21 +177,21 @@ class Passes:
 
     def _colour(self) -> tuple[np.ndarray, np.ndarray]:
         """The shaded picture, (FRAME, FRAME, 3) in [0, 1], and how much of each pixel is filled."""
-        self._select(range(NOTHING))
+        self.select(range(NOTHING))
         for geom in self.items.geoms[: self.items.ngeom]:
             if self.model.geom_group[geom.objid] in (GROUND, WALLS):
                 # MuJoCo gives decoration no shadow: the sun shines into the room, and the ground
                 # is not speckled by its own shadow.
                 geom.category = mujoco.mjtCatBit.mjCAT_DECOR
-        colour, depth = self._draw(
+        colour, depth = self.draw(
             CANVAS, SHADOW=True, REFLECTION=REFLECTANCE[self.scene.surface] > 0
         )
         return shrink(colour), shrink(np.where(depth > 0, np.uint8(255), np.uint8(0)))
 
-    def _owners(self, groups: Sequence[int] = range(NOTHING)) -> tuple[np.ndarray, np.ndarray]:
+    def owners(self, groups: Sequence[int] = range(NOTHING)) -> tuple[np.ndarray, np.ndarray]:
         """Whose each pixel is, (FRAME, FRAME) geom groups, and its depth in metres."""
-        self._select(groups)
-        code, raw = self._draw(FRAME, SEGMENT=True, IDCOLOR=True)
+        self.select(groups)
+        code, raw = self.draw(FRAME, SEGMENT=True, IDCOLOR=True)
         number = code.astype(np.int64) @ (1, 256, 65536)
         owner = np.full(self.items.ngeom + 1, NOTHING)
         for geom in self.items.geoms[: self.items.ngeom]:
@@ -206,7 +206,7 @@ class Passes:
             return (1.0,)
         shares = []
         for number in range(1, len(self.scene.toys) + 1):
-            alone = (self._owners((GROUND, number))[0] == number).sum()
+            alone = (self.owners((GROUND, number))[0] == number).sum()
             shares.append(float((owner == number).sum() / max(alone, 1)))
         return tuple(shares)
 
