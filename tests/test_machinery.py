@@ -352,12 +352,12 @@ def test_the_finished_picture_is_the_one_in_the_notebook(project):
 
 def test_costs_have_limits(project):
     recorded.write(
-        project.results / "costs.json", {STEM: {"seconds": 121, "peak_mb": 2001, "cores": 2}}
+        project.results / "costs.json", {STEM: {"seconds": 151, "peak_mb": 2501, "cores": 2}}
     )
     pairing.sync(project, STEM)
     assert check(project, STEM) == [
-        "it took 121 s, more than 120",
-        "it took 2,001 MB, more than 2,000",
+        "it took 151 s, more than 150",
+        "it took 2,501 MB, more than 2,500",
     ]
 
 

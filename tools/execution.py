@@ -73,7 +73,7 @@ def offline_environment(results: Path) -> dict[str, str]:
 
 
 class _PeakMemory(threading.Thread):
-    """Samples the resident memory of all children of this process, every 50 ms, inside `with`.
+    """Samples the resident memory of all children of this process, every 200 ms, inside `with`.
 
     Attributes:
         peak: the largest sum so far, in bytes.
@@ -93,7 +93,7 @@ class _PeakMemory(threading.Thread):
         self.join()
 
     def run(self) -> None:
-        while not self.ended.wait(0.05):
+        while not self.ended.wait(0.2):
             resident = 0
             for process in psutil.Process().children(recursive=True):
                 # a child may end between being listed and being asked

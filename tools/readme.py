@@ -11,10 +11,6 @@ from tools.project import Project
 
 # Notebooks that are still to come: title and promise. One that exists speaks for itself.
 PLANNED = {
-    "06_anomaly_detection": (
-        "Anomaly detection",
-        "Find defects, and where they are, from a handful of good pictures.",
-    ),
     "07_guided_diffusion": (
         "Guided diffusion",
         "Steer a diffusion model with DINOv2 features, with a gradient that really gets there.",
