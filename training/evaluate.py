@@ -6,7 +6,8 @@
 Galleries and probes are fitted on `data/scenes/train`, everything is scored on `data/scenes/test`;
 no toy is in both, and none of them is among the toys that the models were trained on. Beside the
 DINOv2 stand a random initialisation of the same network, raw pixels and a colour histogram; the
-CLIP is measured by `training.clip.evaluation`.
+CLIP is measured by `training.clip.evaluation` and the diffusion model by
+`training.diffusion.evaluation`.
 """
 
 import argparse
@@ -29,6 +30,8 @@ from dinov2_helpers.samples import Scenes, data_dir, load_scenes, load_views
 from training import model_card, probes
 from training.clip import card as clip_card
 from training.clip import evaluation as clip_evaluation
+from training.diffusion import card as diffusion_card
+from training.diffusion import evaluation as diffusion_evaluation
 
 Array = NDArray[np.float32]
 
@@ -155,6 +158,7 @@ def evaluate(model: Dinov2) -> dict[str, float]:
 MODELS: dict[str, tuple[Callable[[Path], Any], Callable[[Any], dict[str, float]], Any]] = {
     "dinov2-tiny": (load_dinov2, evaluate, model_card),
     "clip-tiny": (load_clip, clip_evaluation.evaluate, clip_card),
+    "diffusion-tiny": (diffusion_evaluation.load, diffusion_evaluation.evaluate, diffusion_card),
 }
 
 

@@ -1,0 +1,1 @@
+"""The embedded latent diffusion model: autoencoder, denoiser and training."""

@@ -1,0 +1,168 @@
+"""The embedded diffusion model's card, from the files beside the model and samples of it."""
+
+import json
+from pathlib import Path
+
+from training.diffusion.evaluation import Judge, load
+from training.diffusion.sampling import GUIDANCE, STEPS, sample, wishes
+from training.model_card import read_log
+
+COLUMNS = {
+    "": "samples, usual colours",
+    "_any": "samples, any colours",
+    "_shuffled": "samples, shuffled prompts",
+    "_autoencoder": "test renders, encoded and decoded",
+    "_real": "test renders",
+}
+ROWS = {
+    "class": "class as in the prompt (k-NN of DINOv2 features)",
+    "colour": "colour, given the class (CLIP, 11 colours)",
+    "surface": "surface, given the class (CLIP, 8 surfaces)",
+    "frechet": "Fréchet distance to train renders (DINOv2 features, 128 pictures; less is better)",
+}
+
+CARD = """---
+license: mit
+library_name: diffusers
+pipeline_tag: text-to-image
+---
+
+# diffusion-tiny
+
+A `StableDiffusionPipeline` that fits in a repository: pictures of {side} pixels, latents of
+{channels} x {latent} x {latent}, an autoencoder of {coder:.1f} M parameters, a UNet of
+{denoiser:.1f} M and the text encoder of `clip-tiny`; {megabytes:.1f} MB in half precision. It was
+trained from scratch on rendered pictures of toys and captions in English. It stands in for Stable
+Diffusion where there is no network or no GPU: same format, same parts, the noise schedule and the
+scaling of the latents of 1.5 (though they have {channels} channels, not four), far less knowledge.
+It draws one toy of sixteen classes, in eleven colours, on eight surfaces, in a sentence like those
+under the samples; there is no safety checker, for there is nothing to check.
+
+## How it was made
+
+`python -m training.world.material --colours varied --views 2` rendered the pictures and
+`python -m training.diffusion.train --recipe cpu` trained on them, on two CPU cores: the autoencoder
+in {coder_steps} steps and {coder_minutes:.0f} minutes, the UNet in {steps} steps and {minutes:.0f}
+minutes, with {pictures} pictures and their mirror images.
+
+{notes}
+
+The latents are the first {channels} principal components of blocks of 8 x 8 pixels, scaled to the
+deviation that Stable Diffusion's have. Finding a code and learning to draw from it at once, as
+Stable Diffusion's autoencoder did, takes far more pictures than two cores can show it; so the
+encoder learned to compute these components, and the decoder to draw from them, with a loss on
+pixels and edges. The UNet learned the velocity (`v_prediction`, as Stable Diffusion 2.1) of noisy
+latents, at times drawn by min-SNR weights; an eighth of the captions is left out, for
+classifier-free guidance, and what is kept is the moving average of its weights.
+
+![training curve](training_curve.png)
+
+## What it can do
+
+`python -m training.evaluate diffusion-tiny --json` writes this table: {n} samples of prompts like
+"a photo of a red boat on sand", all classes equally often, {sampling} DDIM steps, guidance
+{guidance:g}. DINOv2 and the picture encoder of CLIP, which judge, took no part in the training.
+Renders at the same size, of toys that were not rendered for training, show how well they can judge.
+
+{table}
+
+An autoencoder cannot be better than its decoder: {psnr:.1f} dB on test renders.
+
+The samples below were not picked: seeds 0 to {last}, one class a column. Those whose class the k-NN
+does not find have a frame: some for their shape, some, as a brown mug, only for a colour in which
+DINOv2 has hardly met the class.
+
+![samples](samples.png)
+
+Two toys, toys seen from afar, and colours that a class never had in training (no blue dog, no black
+house) are drawn less well; all else it has never seen.
+
+## Licence
+
+MIT, like the code that made it.
+"""
+
+
+def table(results: dict[str, float]) -> str:
+    """Return the results of `training.diffusion.evaluation` as a Markdown table."""
+    lines = ["| | " + " | ".join(COLUMNS.values()) + " |", "| --- |" + " --- |" * len(COLUMNS)]
+    for key, text in ROWS.items():
+        cells = [results.get(key + suffix) for suffix in COLUMNS]
+        lines.append(
+            f"| {text} | " + " | ".join("" if c is None else f"{c:.3f}" for c in cells) + " |"
+        )
+    return "\n".join(lines)
+
+
+def draw_curve(folder: Path) -> None:
+    """Draw both stages against steps into ``training_curve.png``."""
+    from matplotlib.figure import Figure
+
+    log = read_log(folder)
+    stages = {n: [e for e in log if e["stage"] == n] for n in ("autoencoder", "denoiser")}
+    figure = Figure(figsize=(10, 3.2), layout="constrained")
+    panels = figure.subplots(1, 3)
+    for ax, stage, key, label in (
+        (panels[0], "autoencoder", "psnr", "autoencoder: PSNR of held-out renders, dB"),
+        (panels[1], "denoiser", "loss", "UNet: squared error of v"),
+    ):
+        ax.plot([e["step"] for e in stages[stage]], [e[key] for e in stages[stage]])
+        ax.set(xlabel="step", ylabel=label)
+    sampled = [e for e in stages["denoiser"] if "class" in e]
+    for key, style in (("class", "-"), ("colour", "--"), ("surface", ":")):
+        panels[2].plot([e["step"] for e in sampled], [e[key] for e in sampled], style, label=key)
+    panels[2].set(xlabel="step", ylabel="64 samples: share as in the prompt", ylim=(0, 1))
+    panels[2].legend(frameon=False)
+    figure.savefig(folder / "training_curve.png", dpi=110)
+
+
+def draw_samples(folder: Path) -> int:
+    """Draw four samples of each class into ``samples.png``; return their number."""
+    from matplotlib.figure import Figure
+
+    wanted = wishes(4)
+    pictures = sample(load(folder), wanted)
+    named = Judge(pictures.shape[1]).hits(pictures, wanted)["class"]
+    figure = Figure(figsize=(16, 4.9), layout="constrained")
+    for ax, picture, one, hit in zip(
+        figure.subplots(4, 16).flat, pictures, wanted, named, strict=True
+    ):
+        toy = one["objects"][0]
+        ax.imshow(picture)
+        ax.set(xticks=[], yticks=[])
+        ax.set_xlabel(f"{toy['colour']} {toy['class']}\n{one['surface']}", fontsize=7)
+        ax.spines[:].set(visible=not hit, color="#d55e00", linewidth=3)
+    figure.savefig(folder / "samples.png", dpi=75)
+    return len(wanted)
+
+
+def write(folder: Path) -> None:
+    """Write ``README.md`` and its two pictures from the files beside them."""
+    log = read_log(folder)
+    last = {entry["stage"]: entry for entry in log}
+    results = json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))
+    unet = json.loads((folder / "unet" / "config.json").read_text(encoding="utf-8"))
+    sizes = {path.parent.name: path.stat().st_size for path in folder.glob("*/*.safetensors")}
+    draw_curve(folder)
+    n = draw_samples(folder)
+    card = CARD.format(
+        side=8 * unet["sample_size"],
+        channels=unet["in_channels"],
+        latent=unet["sample_size"],
+        coder=sizes["vae"] / 2e6,
+        denoiser=sizes["unet"] / 2e6,
+        megabytes=sum(sizes.values()) / 1e6,
+        coder_steps=last["autoencoder"]["step"],
+        coder_minutes=last["autoencoder"]["seconds"] / 60,
+        steps=last["denoiser"]["step"],
+        minutes=last["denoiser"]["seconds"] / 60,
+        pictures=last["autoencoder"]["pictures"],
+        n=int(results["samples"]),
+        sampling=STEPS,
+        guidance=GUIDANCE,
+        table=table(results),
+        psnr=results["psnr_autoencoder"],
+        last=n - 1,
+        notes=(folder / "run_notes.md").read_text(encoding="utf-8").strip(),
+    )
+    (folder / "README.md").write_text(card, encoding="utf-8")

@@ -1,0 +1,71 @@
+"""The trained parts as a pipeline of diffusers, and prompts to try it with."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
+from numpy.typing import NDArray
+from transformers import CLIPTextModel, CLIPTokenizer
+
+from training.diffusion.denoiser import make_scheduler, statement
+from training.diffusion.material import Facts
+from training.world.captions import PLACES
+from training.world.colours import COLOURS
+from training.world.toys import CLASSES, EXCEPTIONS, PALETTES
+
+STEPS, GUIDANCE = 25, 4.0  # of the samples that are measured and shown
+
+
+def make_pipeline(
+    autoencoder: AutoencoderKL,
+    denoiser: UNet2DConditionModel,
+    encoder: CLIPTextModel,
+    tokenizer: CLIPTokenizer,
+) -> StableDiffusionPipeline:
+    """Put the parts together; nothing is copied."""
+    parts: dict[str, Any] = {
+        "vae": autoencoder,
+        "unet": denoiser,
+        "text_encoder": encoder,
+        "tokenizer": tokenizer,
+        "scheduler": make_scheduler(),
+        "safety_checker": None,
+        "feature_extractor": None,
+    }
+    return StableDiffusionPipeline(**parts, requires_safety_checker=False)
+
+
+def wishes(per_class: int, seed: int = 0, *, usual: bool = False) -> list[Facts]:
+    """Return facts to ask for: every class equally often, colour and surface drawn.
+
+    Colours that a class never had in training are not asked for; ``usual`` are those that it has in
+    the scenes, too. DINOv2 has learned classes together with these, so it can judge no others well.
+    """
+    rng = np.random.default_rng(seed)
+    made: list[Facts] = []
+    for _ in range(per_class):
+        for name in CLASSES:
+            known = [one for one in COLOURS if one not in EXCEPTIONS[name]]
+            colours = list(PALETTES[name]) if usual else known
+            toy = {"class": name, "colour": str(rng.choice(colours)), "flying": False}
+            surface = str(rng.choice(list(PLACES)))
+            made.append({"surface": surface, "framing": "portrait", "objects": [toy]})
+    return made
+
+
+def sample(
+    pipeline: StableDiffusionPipeline, wanted: Sequence[Facts], seed: int = 0, batch: int = 32
+) -> NDArray[np.uint8]:
+    """Draw one picture for each wish, ``(n, side, side, 3)``; each has a seed of its own."""
+    drawer: Any = pipeline
+    drawer.set_progress_bar_config(disable=True)
+    texts = [statement(one) for one in wanted]
+    drawn = []
+    for start in range(0, len(texts), batch):
+        chunk = texts[start : start + batch]
+        seeds = [torch.Generator().manual_seed(seed + start + k) for k in range(len(chunk))]
+        options = {"num_inference_steps": STEPS, "guidance_scale": GUIDANCE, "generator": seeds}
+        drawn.append(drawer(chunk, output_type="np", **options).images)
+    return (np.concatenate(drawn) * 255).round().astype(np.uint8)
