@@ -3,7 +3,7 @@
 from .clip import load_clip
 from .features import extract_features
 from .images import ImageError, list_images, open_image, to_pixels
-from .models import ModelError, load_dinov2
+from .models import ModelError, load_diffusion, load_dinov2
 from .samples import data_dir, load_scenes, load_views, photographs
 
 __version__ = "0.1.0"
@@ -14,6 +14,7 @@ __all__ = [
     "extract_features",
     "list_images",
     "load_clip",
+    "load_diffusion",
     "load_dinov2",
     "load_scenes",
     "load_views",

@@ -78,19 +78,14 @@ class Features:
             raise ValueError("the pictures have different grids; see `grids`")
         return int(self.grids[0, 0]), int(self.grids[0, 1])
 
-    def pooled(self, how: Literal["cls", "mean", "both"] = "cls") -> NDArray[np.float32]:
-        """Return one vector per picture, (N, D) or for "both" (N, 2 D) float32, not normalised.
-
-        That is "cls"; the "mean" of the patches, weighted by `coverage`; or "both" side by side, as
-        in DINOv2's linear evaluation (dinov2/eval/linear.py, create_linear_input).
-        """
+    def pooled(self, how: Literal["cls", "mean"] = "cls") -> NDArray[np.float32]:
+        """Return "cls", or the "mean" of the patches weighted by `coverage`: (N, D) float32."""
         if how == "cls":
             return self.cls
         if self.patches is None:
             raise ValueError(f"pooled({how!r}) needs extract_features(..., patches=True)")
         pairs = zip(self.patches, self.coverage, strict=True)
-        mean = np.stack([np.tensordot(share / share.sum(), p, 2) for p, share in pairs])
-        return mean if how == "mean" else np.hstack([self.cls, mean])
+        return np.stack([np.tensordot(share / share.sum(), p, 2) for p, share in pairs])
 
 
 class _Settings(NamedTuple):

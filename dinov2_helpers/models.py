@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -43,6 +44,7 @@ PROFILES = {"tiny": _TINY} | {
 # Commits on the hub. DINOv2 and CLIP L/14: as pinned by MTEB (dino_models.py and clip_models.py in
 # mteb/models/model_implementations); with registers: by Geti Prompt (its AVAILABLE_IMAGE_ENCODERS);
 # CLIP B/32: by krasnal-id (src/krasnal_id/configs/backbone/clip.yaml), as main has no safetensors.
+# Stable Diffusion: by some ten public projects, among them scripts and paths of the hub's cache.
 REVISIONS = {
     "facebook/dinov2-small": "ed25f3a31f01632728cabb09d1542f84ab7b0056",
     "facebook/dinov2-base": "f9e44c814b77203eaa57a6bdbbd535f21ede1415",
@@ -54,6 +56,7 @@ REVISIONS = {
     "facebook/dinov2-with-registers-giant": "8d0d49f77fb8b5dd78842496ff14afe7dd4d85cb",
     _B32: "c237dc49a33fc61debc9276459120b7eac67e7ef",
     _L14: "32bd64288804d66eefd0ccbe215aa642df71cc41",
+    "stable-diffusion-v1-5/stable-diffusion-v1-5": "451f4fe16113bff5a5d2269ed5ad43b0592e9a14",
 }
 
 
@@ -77,8 +80,8 @@ def about() -> str:
     """Say in one line which profile is in use, on which device, with which versions."""
     packages = ("torch", "transformers", "numpy", "scikit-learn")
     versions = ", ".join(f"{name} {version(name)}" for name in packages)
-    start = f"Profile {current_profile().name} on {best_device()}"
-    return f"{start}; Python {platform.python_version()}, {versions}"
+    python = f"Python {platform.python_version()}"
+    return f"Profile {current_profile().name} on {best_device()}; {python}, {versions}"
 
 
 @dataclass(frozen=True, repr=False)
@@ -149,7 +152,8 @@ def load(cls: Any, kinds: dict[str, Any], source: Source, device: Device, **opti
     from transformers.utils import logging
 
     logging.disable_progress_bar()  # it would end up in notebooks
-    name, path = _locate(cls.kind, str(source or current_profile().name))
+    files = ["*.json", "merges.txt", "model*.safetensors"]
+    name, path = _locate(cls.kind, source, files, ["model*.safetensors", "preprocessor*.json"])
     try:
         config: Any = json.loads((path / "config.json").read_text(encoding="utf-8"))
         if (model_type := config.get("model_type")) not in kinds:
@@ -190,24 +194,82 @@ def load(cls: Any, kinds: dict[str, Any], source: Source, device: Device, **opti
     return result
 
 
-def _locate(kind: str, name: str) -> tuple[str, Path]:
-    """Turn a profile, folder or hub name into a display name and a folder on this machine."""
+def load_diffusion(
+    name_or_path: Source = None, *, device: Device = None, dtype: Dtype = None
+) -> Any:
+    """Load a `StableDiffusionPipeline`, frozen, and print one line that says which and where.
+
+    As `load_dinov2` does. No safety checker is loaded: look at pictures before you show them.
+    """
+    import torch
+    from safetensors import SafetensorError
+    from transformers import CLIPTextModel
+    from transformers.utils import logging
+
+    # named one by one: the hub's folder has copies in half precision and in formats that run code
+    weights = ["unet/diffusion_pytorch_model", "vae/diffusion_pytorch_model", "text_encoder/model"]
+    weights = [f"{part}.safetensors" for part in weights]
+    files = ["model_index.json", "*/*config.json", "tokenizer/*.json", "tokenizer/merges.txt"]
+    name, path = _locate("diffusion", name_or_path, [*files, *weights], weights)
+    number = getattr(torch, str(dtype or "float32").removeprefix("torch."))
+    options: dict[str, Any] = {"use_safetensors": True, "dtype": number}
+    parts: dict[str, Any] = {"safety_checker": None, "feature_extractor": None}
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()  # for diffusers imports what warns that there is no torchvision
+    try:
+        import diffusers
+
+        for library in (diffusers.utils.logging, logging):
+            library.disable_progress_bar()  # it would end up in notebooks
+        config = json.loads((path / "model_index.json").read_text(encoding="utf-8"))
+        if (kind := config["_class_name"]) != "StableDiffusionPipeline":
+            raise ModelError(f"{name} is a {kind}, not a StableDiffusionPipeline")
+        kinds: Any = (diffusers.UNet2DConditionModel, diffusers.AutoencoderKL, CLIPTextModel)
+        millions = 0.0
+        for part, cls in zip(("unet", "vae", "text_encoder"), kinds, strict=True):
+            model, loaded = cls.from_pretrained(path / part, output_loading_info=True, **options)
+            if loaded["missing_keys"]:
+                raise ModelError(f"{path / part} lacks weights: {sorted(loaded['missing_keys'])}")
+            parts[part] = model.to(device or best_device()).eval().requires_grad_(False)
+            millions += sum(p.numel() for p in model.parameters()) / 1e6
+        pipeline = diffusers.StableDiffusionPipeline.from_pretrained(
+            path, requires_safety_checker=False, **parts, **options
+        )
+        if not 2 < len(pipeline.tokenizer) <= parts["text_encoder"].config.vocab_size:
+            raise ValueError("its tokenizer is missing or that of another model")
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        raise ModelError(f"{path} cannot be loaded as a diffusion model: {error}") from error
+    finally:
+        logging.set_verbosity(verbosity)
+    pipeline.set_progress_bar_config(disable=True)
+    side = pipeline.unet.config.sample_size * pipeline.vae_scale_factor
+    print(f"{name}: {millions:.1f} M parameters, {side} px, {pipeline.device}, {str(number)[6:]}")
+    return pipeline
+
+
+def _locate(
+    kind: str, source: Source, files: Iterable[str], needed: Iterable[str]
+) -> tuple[str, Path]:
+    """Turn a profile, folder or hub name into a display name and a folder on this machine.
+
+    `files` are the patterns of what is downloaded; `needed` those without which it is once more.
+    """
     from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
     from .samples import data_dir  # which imports this module, by way of `images`
 
+    name = str(source or current_profile().name)
     known = {profile.name: getattr(profile, kind.lower()) for profile in PROFILES.values()}
     folder = data_dir() / known["tiny"] if name == "tiny" else Path(name).expanduser()
     if name == "tiny" or (name not in known and folder.is_dir()):
         return folder.resolve().name, folder
     repo = known.get(name, name)
-    files = ["*.json", "merges.txt", "model*.safetensors"]
     revision = REVISIONS.get(repo, "main")
-    wanted: dict[str, Any] = {"revision": revision, "allow_patterns": files}
+    wanted: dict[str, Any] = {"revision": revision, "allow_patterns": [*files]}
     with suppress(LocalEntryNotFoundError, HFValidationError):
         cached = Path(snapshot_download(repo, local_files_only=True, **wanted))
-        if any(cached.glob("model*.safetensors")) and any(cached.glob("preprocessor*.json")):
+        if all(any(cached.glob(pattern)) for pattern in needed):
             return repo, cached
     try:
         # says at once what snapshot_download would retry for half a minute

@@ -49,10 +49,7 @@ def _figure(alt: str, width: float, height: float, *grid: int) -> tuple[Figure, 
 
 @rc_context(STYLE)
 def encode(figure: Figure, *, dpi: float = 100) -> tuple[str, bytes]:
-    """Return the media type and the bytes of a figure: PNG, or JPEG where PNG takes over 90 kB.
-
-    Lines and letters stay sharp in PNG; only pictures of pictures grow that large.
-    """
+    """Return the media type and the bytes of a figure: PNG, or JPEG where PNG takes over 90 kB."""
     figure.savefig(file := io.BytesIO(), dpi=dpi, format="png")
     if file.tell() <= 90_000:
         return "image/png", file.getvalue()

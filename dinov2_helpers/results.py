@@ -29,16 +29,13 @@ def results_dir() -> Path:
     return notebooks / "results" if notebooks.is_dir() else Path("results")
 
 
-def _read(name: str) -> dict[str, Any]:
-    path = results_dir() / f"{name}.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-
-
 def _store(name: str, key: str, value: Any) -> None:
     if not re.fullmatch(r"\d\d\.[a-z][a-z0-9_]*", key):
         raise ValueError(f"key {key!r} is not a notebook's number and a name, as '01.knn_class'")
-    text = json.dumps(_read(name) | {key: value}, indent=2, sort_keys=True, ensure_ascii=False)
-    write_whole(results_dir() / f"{name}.json", f"{text}\n".encode())
+    path = results_dir() / f"{name}.json"
+    known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    text = json.dumps(known | {key: value}, indent=2, sort_keys=True, ensure_ascii=False)
+    write_whole(path, f"{text}\n".encode())
 
 
 def record(key: str, value: float) -> float:
@@ -53,11 +50,6 @@ def record(key: str, value: float) -> float:
     return number
 
 
-def recorded(profile: str | None = None) -> dict[str, float]:
-    """Return the numbers stored so far under a profile; None: the current one."""
-    return _read(profile or current_profile().name)
-
-
 def claim(key: str, claim: str, *, how: str, measured: str, verdict: Verdict, cell: str) -> None:
     """Store a row of the claims ledger.
 
@@ -69,18 +61,6 @@ def claim(key: str, claim: str, *, how: str, measured: str, verdict: Verdict, ce
         raise ValueError(f"verdict {verdict!r} of {key}: choose one of {get_args(Verdict)}")
     row = {"claim": claim, "how": how, "measured": measured, "verdict": verdict, "cell": cell}
     _store(f"{current_profile().name}_claims", key, row)
-
-
-def ledger_markdown(notebook: str = "", profile: str | None = None) -> str:
-    """Return the claims ledger as a Markdown table; `notebook`, as "01", takes its rows alone."""
-    table = [["The article claims", "Tested by", "We measured", "Verdict", "Notebook, section"]]
-    table.append(["---"] * 5)
-    for key, row in sorted(_read(f"{profile or current_profile().name}_claims").items()):
-        if key.startswith(notebook):
-            where = f"{key[:2]}, {row['cell']}"
-            cells = (row["claim"], row["how"], row["measured"], row["verdict"], where)
-            table.append([cell.replace("|", r"\|") for cell in cells])
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in table)
 
 
 def say(text: str, **values: Any) -> None:

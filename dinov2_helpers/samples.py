@@ -42,10 +42,7 @@ PHOTOGRAPHS: dict[str, tuple[str, str]] = {
 
 
 def data_dir() -> Path:
-    """Return the folder that DINOV2_DATA names, else the package's data, else the checkout's.
-
-    FileNotFoundError: it does not exist.
-    """
+    """Return DINOV2_DATA, else the package's or the checkout's; FileNotFoundError: none."""
     package = Path(__file__).resolve().parent
     named = os.environ.get("DINOV2_DATA")
     candidates = [Path(named)] if named else [package / "data", package.parent / "data"]
@@ -187,38 +184,6 @@ def project(world: ArrayLike, camera: Mapping[str, Any]) -> tuple[NDArray[Any], 
     local = (np.asarray(world) - pose[:3, 3]) @ pose[:3, :3]
     image = local @ np.asarray(camera["intrinsics"], dtype=float).T
     return image[:, :2] / image[:, 2:], local[:, 2]
-
-
-def _depth_at(depth: NDArray[np.float32], points: NDArray[Any]) -> NDArray[Any]:
-    """Return the depth of the pixels that hold the points, NaN outside the picture."""
-    inside = ((points >= 0) & (points < depth.shape[::-1])).all(axis=1)
-    x, y = points[inside].astype(int).T
-    values = np.full(len(points), np.nan)
-    values[inside] = depth[y, x]
-    return values
-
-
-def correspondences(
-    scenes: Scenes, i: int, j: int, points: ArrayLike, tolerance: float = 0.02
-) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-    """Find points (N, 2) of view i in view j of the same toy, by depth and cameras.
-
-    Exact for pixel centres, up to the depth's rounding; elsewhere the depth is that of the pixel
-    which holds the point. It is hidden where view j's depth differs by a share of `tolerance`.
-    Pictures that do not show the same toy are a ValueError.
-
-    Returns:
-        Pixel coordinates (N, 2) in view j, NaN without depth, and (N,) whether the point is visible
-        there; where it is not, its coordinates mean nothing.
-    """
-    a, b = scenes.table[i], scenes.table[j]
-    if "toy_id" not in a or a["toy_id"] != b.get("toy_id"):
-        raise ValueError(f"{a['file_name']} and {b['file_name']} are not views of the same toy")
-    points = np.asarray(points, dtype=float)
-    world = unproject(points, _depth_at(scenes.depth(i), points), a["camera"])
-    found, distance = project(world, b["camera"])
-    visible = np.abs(_depth_at(scenes.depth(j), found) - distance) <= tolerance * distance
-    return found, visible
 
 
 def photographs() -> dict[str, Image.Image]:

@@ -1,14 +1,16 @@
-"""Small random DINOv2s and a CLIP in the file layout of the hub, and pictures, for all tests."""
+"""Small random DINOv2s, a CLIP and a Stable Diffusion in the file layout of the hub; pictures."""
 
 import json
 
 import numpy as np
 import pytest
 import torch
+from diffusers import AutoencoderKL, PNDMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from PIL import Image
 from transformers import (
     CLIPConfig,
     CLIPModel,
+    CLIPTextModel,
     CLIPTokenizer,
     Dinov2Config,
     Dinov2Model,
@@ -129,6 +131,42 @@ def clip_folder(tmp_path_factory):
 @pytest.fixture(scope="session")
 def clip(clip_folder):
     return load_clip(clip_folder, device="cpu")
+
+
+@pytest.fixture(scope="session")
+def diffusion_folder(clip_folder, tmp_path_factory):
+    """Folder of a random pipeline in the layout of Stable Diffusion 1.5: latents 4 x 8 x 8."""
+    torch.manual_seed(3)
+    unet = UNet2DConditionModel(
+        sample_size=8,
+        block_out_channels=(32, 32, 64, 64),
+        layers_per_block=1,
+        cross_attention_dim=48,
+        attention_head_dim=8,
+    )
+    levels = 4
+    vae = AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * levels,
+        up_block_types=("UpDecoderBlock2D",) * levels,
+        block_out_channels=(8,) * levels,
+        norm_num_groups=4,
+        sample_size=64,
+    )
+    scheduler = PNDMScheduler(
+        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", skip_prk_steps=True,
+        set_alpha_to_one=False, steps_offset=1,
+    )  # fmt: skip
+    parts = {
+        "vae": vae,
+        "unet": unet,
+        "text_encoder": CLIPTextModel.from_pretrained(clip_folder),
+        "tokenizer": CLIPTokenizer.from_pretrained(clip_folder),
+        "scheduler": scheduler,
+        **dict.fromkeys(("safety_checker", "feature_extractor")),
+    }
+    folder = tmp_path_factory.mktemp("models") / "diffusion"
+    StableDiffusionPipeline(**parts, requires_safety_checker=False).save_pretrained(folder)
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -140,7 +140,6 @@ def test_pooling(dinov2, pictures):
     assert differ(mean[0], expected) < CLOSE
     assert differ(mean[1], found.patches[1].mean((0, 1))) < CLOSE
     assert (found.pooled() == found.cls).all()
-    assert (found.pooled("both") == np.hstack([found.cls, mean])).all()
     with pytest.raises(ValueError, match="patches=True"):
         extract_features(dinov2, pictures, patches=False).pooled("mean")
 

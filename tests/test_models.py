@@ -53,9 +53,9 @@ def test_profiles(monkeypatch):
         assert (name == "tiny") == (profile.download_mb == 0)
     assert list(PROFILES)[::4] == ["tiny", "giant", "giant-with-registers"]
     of_hub = [profile for name, profile in PROFILES.items() if name != "tiny"]
-    assert REVISIONS.keys() == {p.dinov2 for p in of_hub} | {p.clip for p in of_hub}
+    assert REVISIONS.keys() == {model for p in of_hub for model in (p.dinov2, p.clip, p.diffusion)}
     assert all(re.fullmatch(r"[0-9a-f]{40}", revision) for revision in REVISIONS.values())
-    assert len(set(REVISIONS.values())) == len(REVISIONS) == 10
+    assert len(set(REVISIONS.values())) == len(REVISIONS) == 11
     monkeypatch.delenv("DINOV2_PROFILE", raising=False)
     assert current_profile() is PROFILES["tiny"]
     monkeypatch.setenv("DINOV2_PROFILE", "huge")

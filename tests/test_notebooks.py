@@ -35,7 +35,3 @@ def test_links_of_the_readme_lead_somewhere():
     text = (PROJECT.root / "README.md").read_text()
     targets = re.findall(r"\]\((?!https?:)([^)#]+)\)", text)
     assert [target for target in targets if not (PROJECT.root / target).exists()] == []
-
-
-def test_only_missing_notebooks_are_planned():
-    assert not readme.PLANNED.keys() & set(PROJECT.stems())

@@ -8,7 +8,6 @@ from PIL import Image
 from dinov2_helpers import samples
 from dinov2_helpers.samples import (
     CLASS_NAMES,
-    correspondences,
     data_dir,
     load_scenes,
     load_views,
@@ -17,6 +16,9 @@ from dinov2_helpers.samples import (
     read_scenes,
     unproject,
 )
+from tools import pairing
+from tools.lift import lift
+from tools.project import Project
 from training.world.toys import CLASSES
 
 SIZE = 64
@@ -176,7 +178,15 @@ def test_project_inverts_unproject():
     np.testing.assert_allclose(distance, depth)
 
 
-def test_correspondences_follow_the_homography_of_the_wall(root):
+@pytest.fixture(scope="module")
+def correspondences():
+    """Notebook 01 finds points of one view in another; the wall here knows where they are."""
+    return lift(pairing.read_source(Project(), "01_feature_space"), "correspondences")[
+        "correspondences"
+    ]
+
+
+def test_correspondences_follow_the_homography_of_the_wall(root, correspondences):
     views = load_views("test")
     points = np.array([[10.5, 20.5], [40.5, 33.5], [60.5, 50.5], [1.5, 32.5]])
     found, visible = correspondences(views, 0, 1, points)
@@ -191,16 +201,11 @@ def test_correspondences_follow_the_homography_of_the_wall(root):
     assert visible.tolist() == inside.tolist() and 0 < inside.sum() < len(points)
 
 
-def test_correspondences_know_what_is_hidden(root):
-    points = [[16.5, 30.5], [40.5, 30.5], [32.5, 0.5]]
+def test_correspondences_know_what_is_hidden(root, correspondences):
+    points = np.array([[16.5, 30.5], [40.5, 30.5], [32.5, 0.5]])
     found, visible = correspondences(load_views("test"), 0, 2, points)
     assert visible.tolist() == [False, True, False]  # behind the occluder, in sight, sky
     assert np.isnan(found[2]).all() and np.isfinite(found[:2]).all()
-
-
-def test_correspondences_refuse_pictures_of_different_toys(root):
-    with pytest.raises(ValueError, match="same toy"):
-        correspondences(load_scenes("train"), 0, 1, [[1, 1]])
 
 
 def test_photographs_are_on_disk_and_rgb():

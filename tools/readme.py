@@ -2,27 +2,19 @@
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from dinov2_helpers.models import PROFILES
-from dinov2_helpers.results import ledger_markdown
 from tools import blocks, pairing, recorded
 from tools.project import Project
-
-# Notebooks that are still to come: title and promise. One that exists speaks for itself.
-PLANNED = {
-    "07_guided_diffusion": (
-        "Guided diffusion",
-        "Steer a diffusion model with DINOv2 features, with a gradient that really gets there.",
-    ),
-}
 
 
 def passages(project: Project) -> dict[str, str]:
     """Markdown of every generated passage."""
+    _, claims = recorded.files(pairing.COMMITTED_PROFILE)
     return {
         "notebooks": _notebooks(project),
-        "ledger": ledger_markdown(profile=pairing.COMMITTED_PROFILE),
+        "ledger": ledger(recorded.read(project.results / claims)),
         "profiles": _profiles(),
     }
 
@@ -32,26 +24,35 @@ def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
 
 
+def ledger(claims: Mapping[str, Mapping[str, str]]) -> str:
+    """The claims ledger as a Markdown table, in the order of the notebooks."""
+    rows = [
+        [row["claim"], row["how"], row["measured"], row["verdict"], f"{key[:2]}, {row['cell']}"]
+        for key, row in sorted(claims.items())
+    ]
+    escaped = [[cell.replace("|", r"\|") for cell in row] for row in rows]
+    heads = ("The article claims", "Tested by", "We measured", "Verdict", "Notebook, section")
+    return _table(heads, escaped)
+
+
 def _notebooks(project: Project) -> str:
     numbers = recorded.read(project.results / f"{pairing.COMMITTED_PROFILE}.json")
     costs = pairing.read_costs(project)
-    rows = {
-        stem: [stem[:2], title, promise, "*in preparation*", ""]
-        for stem, (title, promise) in PLANNED.items()
-    }
+    rows = []
     for stem in project.stems():
         notebook = pairing.read_source(project, stem)
         title, promise = pairing.title_and_promise(notebook)
         key, meaning = next(iter(notebook.metadata["headline"].items()))
-        rows[stem] = [
+        row = (
             stem[:2],
             f"[{title}](notebooks/{stem}.ipynb)",
             promise,
             f"{numbers[key]:.3g}: {meaning}",
             f"{costs[stem]['seconds']:.0f} s, {costs[stem]['peak_mb'] / 1000:.1f} GB",
-        ]
+        )
+        rows.append(row)
     heads = ("", "notebook", "what you will do", "headline", "cost on two cores")
-    return _table(heads, [row for _, row in sorted(rows.items())])
+    return _table(heads, rows)
 
 
 def _profiles() -> str:

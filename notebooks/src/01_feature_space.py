@@ -738,7 +738,28 @@ for name, grids in (("tokens", [f.patches for f in found]), ("keys", keys)):
 #
 # The strongest form of geometric consistency: for a patch on the toy in one view, find the most
 # similar patch in another. Depth and cameras are known, so the right place is known to a fraction
-# of a pixel. A match counts if it is within one patch (14 pixels) of it.
+# of a pixel: a point goes out into the world and comes back through the other camera. Where that
+# camera sees another depth than the point's, something stands in front of it. A match counts if it
+# is within one patch (14 pixels) of the right place.
+
+
+# %%
+def depth_at(depth, points):
+    """Depth (H, W) of the pixels that hold points (n, 2), (n,); NaN outside of the picture."""
+    inside = ((points >= 0) & (points < depth.shape[::-1])).all(axis=1)
+    x, y = points[inside].astype(int).T
+    values = np.full(len(points), np.nan)
+    values[inside] = depth[y, x]
+    return values
+
+
+def correspondences(views, i, j, points, tolerance=0.02):
+    """Places (n, 2) in view j of points (n, 2) of view i, and whether they are visible there."""
+    cameras = [views.table[k]["camera"] for k in (i, j)]
+    world = samples.unproject(points, depth_at(views.depth(i), points), cameras[0])
+    places, distance = samples.project(world, cameras[1])
+    seen = depth_at(views.depth(j), places)
+    return places, np.abs(seen - distance) <= tolerance * distance
 
 
 # %%
@@ -755,7 +776,7 @@ def true_matches(views, i, j, grid):
     rows, columns = np.mgrid[: grid[0], : grid[1]].reshape(2, -1)
     centres = (np.stack([columns, rows], 1) + 0.5) * 14
     on_toy = views.instance_mask(i)[tuple(centres[:, ::-1].astype(int).T)] > 0
-    places, visible = samples.correspondences(views, i, j, centres)
+    places, visible = correspondences(views, i, j, centres)
     return np.stack([rows, columns], 1)[on_toy & visible], places[on_toy & visible]
 
 
