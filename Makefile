@@ -5,6 +5,7 @@ PYTHON ?= python3
 # Elsewhere than on macOS that may be the CUDA build of several GB; the CPU build comes with
 #   make setup TORCH_INDEX=https://download.pytorch.org/whl/cpu
 TORCH_INDEX ?=
+PROFILE ?= small
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -13,7 +14,7 @@ PIP := $(PY) -m pip
 STAMP := $(VENV)/.installed-$(shell cat pyproject.toml hatch_build.py | cksum | tr ' ' '-')
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup run test lab notebooks readme wheel clean
+.PHONY: help setup run test lab notebooks prefetch wheel clean
 .DEFAULT_GOAL := help
 
 help:  ## list the commands
@@ -53,6 +54,9 @@ lab: $(STAMP)  ## open the notebooks in JupyterLab
 notebooks: $(STAMP)  ## bring the committed notebooks and README.md up to date with their sources
 	$(PY) -m tools.notebooks execute
 	$(PY) -m tools.readme
+
+prefetch: $(STAMP)  ## download the models of PROFILE=small once, for a room without a network
+	$(PY) -m tools.prefetch $(PROFILE)
 
 wheel: $(STAMP)  ## build dist/*.whl, which carries the sample data and the embedded models
 	$(PIP) wheel --quiet --no-deps --wheel-dir dist .

@@ -1,0 +1,73 @@
+"""Downloads the models of a profile once, for a room without a network: `make prefetch`.
+
+    python -m tools.prefetch small
+
+Each model is loaded, which shows that it is whole, and its files are listed with sizes and hashes.
+Afterwards the notebooks run under that profile without a network.
+"""
+
+import argparse
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import constants, scan_cache_dir
+
+from dinov2_helpers import load_clip, load_diffusion, load_dinov2
+from dinov2_helpers.models import PROFILES, REVISIONS
+
+CHUNK = 2**24
+
+
+def cached_files(repo: str, revision: str) -> Iterator[tuple[str, Path]]:
+    """Name in the repository and place on this machine of each file of a commit in the cache."""
+    for known in scan_cache_dir(constants.HF_HUB_CACHE).repos:
+        for commit in known.revisions:
+            if known.repo_id == repo and commit.commit_hash == revision:
+                for file in commit.files:
+                    yield (
+                        file.file_path.relative_to(commit.snapshot_path).as_posix(),
+                        file.file_path,
+                    )
+
+
+def sha256(path: Path) -> str:
+    """Hashes a file that may be larger than the memory."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def prefetch(profile: str) -> list[str]:
+    """Loads the models of a profile of the hub; returns a line for each file, and the sum.
+
+    ModelError: a model cannot be had; the text says why and what to do.
+    """
+    models = PROFILES[profile]
+    loaders: dict[str, Callable[..., Any]] = {
+        models.dinov2: load_dinov2,
+        models.clip: load_clip,
+        models.diffusion: load_diffusion,
+    }
+    lines, total = [], 0
+    for repo, load in loaders.items():
+        load(profile, device="cpu")
+        for name, path in sorted(cached_files(repo, REVISIONS[repo])):
+            size = path.stat().st_size
+            lines.append(f"{sha256(path)}  {size / 1e6:9.1f} MB  {repo}/{name}")
+            total += size
+    return [*lines, f"{total / 1e6:,.0f} MB in {constants.HF_HUB_CACHE}"]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Command line: see the module's text."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("profile", choices=[name for name in PROFILES if name != "tiny"])
+    print("\n".join(prefetch(parser.parse_args(arguments).profile)))
+
+
+if __name__ == "__main__":
+    main()
