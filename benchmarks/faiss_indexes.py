@@ -16,11 +16,7 @@ about ten minutes and 5 GB on two cores.
 from __future__ import annotations
 
 import argparse
-import datetime
-import json
 import os
-import platform
-import resource
 import sys
 import time
 from collections.abc import Sequence
@@ -32,8 +28,8 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks import run_record
 from dinov2_helpers import extract_features, load_dinov2
-from dinov2_helpers.results import write_whole
 from dinov2_helpers.samples import data_dir, load_scenes
 from tools import pairing
 from tools.lift import lift
@@ -63,24 +59,14 @@ def real_vectors() -> tuple[NDArray[np.float32], str]:
     return features, f"CLS of {dinov2.name} on the {len(features)} pictures of data/scenes"
 
 
-def processor() -> str:
-    """Name of the processor, as far as the system tells it."""
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
-
-
-def run_record(code: dict[str, Any], source: str, dim: int) -> dict[str, Any]:
+def record(code: dict[str, Any], source: str, dim: int) -> dict[str, Any]:
     """What the results depend on, besides the code."""
-    return {
-        "date": datetime.date.today().isoformat(),
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-        "faiss": faiss.__version__,
-        "faiss_options": faiss.get_compile_options().split(),
-        "processor": processor(),
-        "cores": os.cpu_count(),
+    machine = run_record.machine(
+        numpy=np.__version__,
+        faiss=faiss.__version__,
+        faiss_options=faiss.get_compile_options().split(),
+    )
+    return machine | {
         "omp_wait_policy": os.environ["OMP_WAIT_POLICY"],
         "blas_threshold": faiss.cvar.distance_compute_blas_threshold,
         "vectors": f"{source}, grown by smoothed bootstrap with {code['KIN']} neighbours",
@@ -106,7 +92,7 @@ def benchmark(sizes: Sequence[int], out: Path) -> dict[str, Any]:
     features, source = real_vectors()
     real = code["unit"](features)
     queries = code["grow"](real, QUERIES, code["SEED"] + 1)
-    report: dict[str, Any] = {"run": run_record(code, source, real.shape[1])}
+    report: dict[str, Any] = {"run": record(code, source, real.shape[1])}
     report |= {"grown": {}, "rows": []}
     for n in sizes:
         x = code["grow"](real, n, code["SEED"])
@@ -121,26 +107,9 @@ def benchmark(sizes: Sequence[int], out: Path) -> dict[str, Any]:
         for name in code["RECIPES"]:
             rows = code["measure"](name, x, flat, queries, code["WAYS"], QUERIES, TURNS, LEAST)
             report["rows"] += rows
-            report["run"]["seconds"] = round(time.perf_counter() - started)
-            report["run"]["peak_mb"] = peak_mb()
-            write_whole(out, (json.dumps(rounded(report), indent=1) + "\n").encode())
+            run_record.write(report, started, out)
             print(summary(rows[-1]), flush=True)
     return report
-
-
-def peak_mb() -> int:
-    """Largest resident memory of this process so far, in 10^6 bytes."""
-    unit = 1 if sys.platform == "darwin" else 1024
-    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6)
-
-
-def rounded(value: Any) -> Any:
-    """The same structure with four significant digits in every float."""
-    if isinstance(value, float):
-        return float(f"{value:.4g}")
-    if isinstance(value, dict):
-        return {key: rounded(item) for key, item in value.items()}
-    return [rounded(item) for item in value] if isinstance(value, list) else value
 
 
 def summary(row: dict[str, Any]) -> str:

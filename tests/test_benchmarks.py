@@ -1,11 +1,16 @@
-"""The benchmark of Faiss indexes, at a size that takes seconds."""
+"""The benchmarks, at sizes that take seconds."""
 
 import json
+import time
 
 import numpy as np
 import pytest
+import torch
+from PIL import Image
+from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks import faiss_indexes
+from benchmarks import anomaly, extraction, faiss_indexes, run_record, table
+from dinov2_helpers import load_dinov2
 from dinov2_helpers.samples import data_dir
 
 ROW = {
@@ -67,7 +72,7 @@ def test_an_interrupted_run_keeps_what_was_measured(small, tmp_path, monkeypatch
 
 def test_rounded():
     given = {"a": [1.23456, {"b": 123456.7}], "c": 123456, "d": "x"}
-    assert faiss_indexes.rounded(given) == {"a": [1.235, {"b": 123500.0}], "c": 123456, "d": "x"}
+    assert run_record.rounded(given) == {"a": [1.235, {"b": 123500.0}], "c": 123456, "d": "x"}
 
 
 def test_the_committed_results_fit_the_notebook():
@@ -85,3 +90,227 @@ def test_the_committed_results_fit_the_notebook():
     }
     rows = [(row["n"], row["index"], row["setting"]) for row in report["rows"]]
     assert len(rows) == len(wanted) and set(rows) == wanted
+
+
+MACHINE = {"date", "python", "processor", "cores", "threads", "seconds", "peak_mb"}
+COMPARED = {
+    "shape", "way", "batch", "cls_differs_by", "patches_differ_by", "same", "pictures_per_second",
+    "seconds_each", "times_slower_than_ours", "share_of_products",
+    "share_of_products_and_decoding",
+}  # fmt: skip
+FLOOR = {
+    "pictures", "multiply_adds", "multiply_adds_per_second", "fastest_product",
+    "products_seconds", "decoding_seconds",
+}  # fmt: skip
+
+
+@pytest.fixture
+def quick(monkeypatch, dinov2_folder):
+    """Few turns and small products, on a small random model."""
+    monkeypatch.setattr(extraction, "model_folder", lambda shape, scratch: dinov2_folder)
+    values = {"TURNS": 2, "BATCHES": (1, 2), "SQUARES": (64,), "LEAST": 0.001}
+    for name, value in values.items():
+        monkeypatch.setattr(extraction, name, value)
+
+
+def extracted(out, *more):
+    arguments = ["--shapes", "tiny", "--pictures", "3", "--threads", "1", "--out", str(out), *more]
+    assert extraction.main(arguments) == 0
+    return json.loads(out.read_text())
+
+
+def test_every_way_from_files_to_features_is_measured_or_named_as_missing(quick, tmp_path, capsys):
+    report = extracted(tmp_path / "new" / "results.json")
+    assert report.keys() == {"run", "floors", "rows"}
+    assert report["run"].keys() >= MACHINE | {"turns", "sizes", "torch", "transformers"}
+    assert report["floors"].keys() == {"tiny"} and report["floors"]["tiny"].keys() == FLOOR
+    assert [row["way"] for row in report["rows"]] == [*extraction.WAYS]
+    measured = {row["way"]: row for row in report["rows"] if "missing" not in row}
+    assert measured.keys() >= {"ours", "the article's loop", "transformers pipeline"}
+    for row in measured.values():
+        assert row.keys() == COMPARED
+        assert len(row["seconds_each"]) == 2
+        assert row["same"] and row["patches_differ_by"] < 1e-5
+    assert measured["ours"]["times_slower_than_ours"] == 1
+    for row in report["rows"]:
+        if "missing" in row:
+            assert row["missing"].startswith("not installed") or "not import" in row["missing"]
+    printed = capsys.readouterr().out
+    assert all(f"tiny   {way}" in printed for way in extraction.WAYS)
+
+
+def test_a_way_that_computes_other_numbers_is_told_apart(quick, tmp_path, monkeypatch, capsys):
+    def careless(at):
+        right = extraction.ours(at)
+        return lambda paths, batch: tuple(part + 0.01 for part in right(paths, batch))
+
+    monkeypatch.setitem(extraction.WAYS, "careless", (careless, True))
+    report = extracted(tmp_path / "results.json", "--ways", "careless")
+    ours, other = report["rows"]
+    assert ours["same"] and ours["cls_differs_by"] == 0 and ours["batch"] is None
+    assert not other["same"] and other["cls_differs_by"] == pytest.approx(0.01, rel=0.1)
+    assert other["batch"] in (1, 2)
+    assert "OTHER NUMBERS" in capsys.readouterr().out
+
+
+def test_a_package_that_is_missing_or_broken_is_named(tmp_path, monkeypatch):
+    (tmp_path / "built_for_another_torch.py").write_text("raise RuntimeError('no operator')")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(extraction.Missing, match="not installed: no_such_package"):
+        extraction.need("json", "no_such_package")
+    with pytest.raises(extraction.Missing, match="does not import: no operator"):
+        extraction.need("built_for_another_torch")
+
+
+def test_the_pictures_are_different_files_of_the_stated_sizes(tmp_path):
+    paths = extraction.write_pictures(tmp_path, 20)
+    assert len({path.read_bytes() for path in paths}) == 20
+    sizes = {Image.open(path).size for path in paths}
+    assert sizes == set(extraction.SIZES)
+    assert {Image.open(path).format for path in paths} == {"JPEG"}
+
+
+@pytest.mark.parametrize("folder", ["dinov2_folder", "registers_folder"])
+def test_the_multiply_adds_are_those_that_torch_counts(folder, request):
+    dinov2 = load_dinov2(request.getfixturevalue(folder), attention="eager")
+    with FlopCounterMode(display=False) as counter, torch.inference_mode():
+        dinov2.model(pixel_values=torch.zeros(1, 3, 140, 140))
+    tokens = 10 * 10 + 1 + dinov2.n_registers
+    assert 2 * extraction.multiply_adds(dinov2, tokens) == counter.get_total_flops()
+
+
+def test_the_floor_takes_the_fastest_product(monkeypatch):
+    def multipliers(weight):
+        return {"slow": lambda x: time.sleep(0.02), "fast": lambda x: time.sleep(0.001)}
+
+    monkeypatch.setattr(extraction, "multipliers", multipliers)
+    monkeypatch.setattr(extraction, "LEAST", 0.01)
+    rate, name = extraction.best_rate([(2, 3, 4), (20, 30, 40)])
+    assert name == "fast, 20 x 40 by 40 x 30"
+    assert 20 * 30 * 40 / 0.02 < rate <= 20 * 30 * 40 / 0.001
+
+
+def test_all_libraries_multiply_alike():
+    weight, x = torch.randn(5, 7), torch.randn(3, 7)
+    with torch.inference_mode():
+        for name, multiply in extraction.multipliers(weight).items():
+            found = torch.as_tensor(multiply(x))
+            assert torch.allclose(found, x @ weight.T, atol=1e-5), name
+
+
+def test_batches_for_others_are_in_order_and_the_last_is_filled(dinov2, tmp_path):
+    paths = extraction.write_pictures(tmp_path, 5)
+    at = extraction.Setting(dinov2, tmp_path, tmp_path, 2)
+    batches = dict(extraction.full_batches(at, paths, 2))
+    assert {start: len(pixels) for start, pixels in batches.items()} == {0: 2, 2: 2, 4: 2}
+    assert batches[4][0].any() and not batches[4][1].any()
+    backwards = {start: pixels[:, :1] for start, pixels in reversed(batches.items())}
+    cls, _ = extraction.in_order(backwards, 5)
+    expected = [extraction.to_pixels(extraction.open_image(p), dinov2)[0] for p in paths]
+    assert np.array_equal(cls, expected)
+
+
+def test_growth_runs_in_a_process_for_each_size_and_is_drawn(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(extraction, "GROW_TURNS", 1)
+    monkeypatch.setitem(extraction.PICTURES, "tiny", 2)
+    out = tmp_path / "growth.json"
+    assert extraction.main(["--grow", "5", "--threads", "1", "--out", str(out)]) == 0
+    report = json.loads(out.read_text())
+    assert report["run"].keys() >= MACHINE
+    (row,) = report["rows"]
+    assert row["n"] == 5 and len(row["seconds_each_by_chunk"]) == 1
+    assert row["peak_mb"] >= row["before_mb"] > 100
+    assert "5 pictures" in capsys.readouterr().out
+    with Image.open(out.with_suffix(".png")) as drawn:
+        assert drawn.width > 800
+
+
+@pytest.fixture
+def flaws(monkeypatch, dinov2):
+    monkeypatch.setattr(anomaly, "load_dinov2", lambda *arguments, **options: dinov2)
+    monkeypatch.setattr(anomaly, "TURNS", 1)
+
+
+def test_detectors_are_measured_beside_the_model(flaws, tmp_path, capsys):
+    out = tmp_path / "results.json"
+    arguments = ["--categories", "mug", "--test", "2", "--threads", "1", "--out", str(out)]
+    assert anomaly.main(arguments) == 0
+    report = json.loads(out.read_text())
+    assert report["run"].keys() >= MACHINE | {"turns", "test_pictures", "neighbours"}
+    names = [row["detector"] for row in report["rows"]]
+    assert len(set(names)) == len(names) == 5
+    for row in report["rows"]:
+        assert row["category"] == "mug" and row["good_pictures"] == 40
+        assert row["score_ms"] > 0 and row["pass_ms"] > 0
+        assert row["pass"].endswith(" px")
+    remembers = {row["detector"]: row["remembers_bytes"] for row in report["rows"]}
+    bank = 40 * 16 * 16 * 48 * 4
+    assert remembers["nearest patch, whole bank"] == bank
+    assert remembers["nearest patch, 1% of the bank"] == pytest.approx(bank / 100, rel=0.01)
+    assert capsys.readouterr().out.count("scores in") == 5
+
+
+def test_the_table_says_what_was_never_measured(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(table, "RESULTS", tmp_path)
+    assert table.main() == 0
+    printed = capsys.readouterr().out
+    assert "not measured yet: python -m benchmarks.anomaly" in printed
+    assert "Faiss, 1,000,000 vectors" in printed and "07_guided_diffusion" in printed
+    assert table.readme_rows() == [] and table.readme_lines() == []
+
+
+def result(way, speed, **more):
+    row = {"shape": "base", "way": way, "batch": 4, "cls_differs_by": 1e-6, "same": True}
+    row |= {"patches_differ_by": 2e-6, "pictures_per_second": speed, "share_of_products": 0.875}
+    return row | {"times_slower_than_ours": 4 / speed} | more
+
+
+def test_the_table_and_the_lines_of_the_readme(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(table, "RESULTS", tmp_path)
+    run = {"date": "2026-01-02", "processor": "Abacus", "cores": 2, "threads": 2}
+    report = {
+        "run": run,
+        "floors": {"base": {"products_seconds": 0.2, "decoding_seconds": 0.01}},
+        "rows": [
+            result("ours", 4.0),
+            result("the loop", 2.0),
+            result("other", 3.2, same=False, cls_differs_by=0.5),
+            {"shape": "base", "way": "gone", "missing": "not installed: gone"},
+        ],
+    }
+    (tmp_path / "extraction.json").write_text(json.dumps(report))
+    steps = [{"n": 10, "seconds": 0.2, "peak_mb": 300}, {"n": 1000, "seconds": 21, "peak_mb": 1310}]
+    (tmp_path / "extraction_growth.json").write_text(json.dumps({"run": run, "rows": steps}))
+    flaw = {"category": "mug", "detector": "nearest", "remembers_bytes": 2_500_000}
+    flaw |= {"score_ms": 1.5, "pass_ms": 20.25, "pass": "whole"}
+    (tmp_path / "anomaly.json").write_text(json.dumps({"run": run, "rows": [flaw]}))
+    assert table.main() == 0
+    lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    assert "base ours 4.0 1.00 88% 2e-06" in lines
+    assert "base other 3.2 1.25 88% 0.5: other numbers" in lines
+    assert "base gone not installed: gone" in lines
+    assert "base floor: matrix products 5.0" in lines
+    assert "1,000 21.0 1310" in lines
+    assert "nearest 1 2.50 1.50 20.2" in lines
+    heads, (row,) = table.readme_heads(), table.readme_rows()
+    assert dict(zip(heads, row, strict=True)) == {
+        "model": "base",
+        "pictures per second": "4.0",
+        "of the floor": "88%",
+        "the loop: time / ours": "2.00",
+        "other: time / ours": "1.25",
+    }
+    measured, grown = table.readme_lines()  # no line of faster ways, as there are none
+    assert "2026-01-02, Abacus, 2 cores, threads: 2" in measured and "within 0.5" in measured
+    assert "From 10 to 1,000 pictures" in grown and "20 and 21 ms" in grown and "1,310 MB" in grown
+
+
+def test_committed_results_are_complete():
+    reports = {p.stem: json.loads(p.read_text()) for p in run_record.RESULTS.glob("*.json")}
+    assert all(report["run"].keys() >= MACHINE for report in reports.values())
+    if report := reports.get("extraction"):
+        rows = [(row["shape"], row["way"]) for row in report["rows"]]
+        assert rows == [(shape, way) for shape in extraction.SHAPES for way in extraction.WAYS]
+        assert report["floors"].keys() == set(extraction.SHAPES)
+    if report := reports.get("anomaly"):
+        assert {row["category"] for row in report["rows"]} == set(anomaly.categories())

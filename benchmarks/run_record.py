@@ -1,0 +1,76 @@
+"""What every benchmark writes beside its results: when, where and with what they were measured."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import platform
+import resource
+import sys
+import time
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from dinov2_helpers.results import write_whole
+
+RESULTS = Path(__file__).resolve().parent / "results"
+
+
+def machine(**versions: Any) -> dict[str, Any]:
+    """The part of a record that is the same for all: date, versions as given, machine."""
+    return {
+        "date": datetime.date.today().isoformat(),
+        "python": platform.python_version(),
+        **versions,
+        "processor": processor(),
+        "cores": os.cpu_count(),
+    }
+
+
+def versions(*packages: str) -> dict[str, str]:
+    """Versions of the packages that are installed."""
+    found = {}
+    for name in packages:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def processor() -> str:
+    """Name of the processor, as far as the system tells it."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def peak_mb() -> int:
+    """Largest resident memory of this process so far, in 10^6 bytes."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6)
+
+
+def rounded(value: Any) -> Any:
+    """The same structure with four significant digits in every float."""
+    if isinstance(value, float):
+        return float(f"{value:.4g}")
+    if isinstance(value, dict):
+        return {key: rounded(item) for key, item in value.items()}
+    return [rounded(item) for item in value] if isinstance(value, list) else value
+
+
+def write(report: dict[str, Any], started: float, out: Path) -> None:
+    """Writes a report as JSON, with the cost so far in its record.
+
+    Args:
+        report: has the record in "run".
+        started: `time.perf_counter()` at the beginning.
+        out: file to write.
+    """
+    report["run"]["seconds"] = round(time.perf_counter() - started)
+    report["run"]["peak_mb"] = peak_mb()
+    write_whole(out, (json.dumps(rounded(report), indent=1) + "\n").encode())

@@ -1,0 +1,246 @@
+"""One table of all benchmarks, out of their committed results.
+
+    python -m benchmarks.table
+
+Nothing is measured here: what has not been run is named with the command that runs it.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any, NamedTuple
+
+from benchmarks.run_record import RESULTS
+from dinov2_helpers import data_dir
+from tools.project import Project
+
+OURS = "ours"
+
+
+class Section(NamedTuple):
+    """A part of the table."""
+
+    title: str
+    about: str  # the machine, the date, or what to run first
+    heads: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+
+def read(path: Path) -> Any:
+    """The results in a file; nothing, if it was never written."""
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+
+def machine(run: Mapping[str, Any]) -> str:
+    """When and on what a benchmark ran."""
+    threads = f", threads: {run['threads']}" if "threads" in run else ""
+    return f"{run['date']}, {run['processor']}, {run['cores']} cores{threads}"
+
+
+def extraction(report: Mapping[str, Any]) -> Section:
+    """Ways from files to features, and the floors beneath them."""
+    rows = []
+    for shape, floor in report["floors"].items():
+        for row in report["rows"]:
+            if row["shape"] == shape:
+                rows.append((shape, row["way"], *_measures(row)))
+        for name, taken in (
+            ("floor: matrix products", floor["products_seconds"]),
+            ("floor: decoding", floor["decoding_seconds"]),
+        ):
+            rows.append((shape, name, f"{1 / taken:.1f}", "", "", ""))
+    heads = ("shape", "way", "pictures/s", "time / ours", "of the floor", "largest difference")
+    return Section("From JPEG files to features", machine(report["run"]), heads, rows)
+
+
+def _measures(row: Mapping[str, Any]) -> tuple[str, ...]:
+    if "missing" in row:
+        return (row["missing"], "", "", "")
+    off = max(row["cls_differs_by"], row["patches_differ_by"])
+    return (
+        f"{row['pictures_per_second']:.1f}",
+        f"{row['times_slower_than_ours']:.2f}",
+        f"{row['share_of_products']:.0%}",
+        f"{off:.1g}" if row["same"] else f"{off:.1g}: other numbers",
+    )
+
+
+def growth(report: Mapping[str, Any]) -> Section:
+    """Time for each picture and peak memory, by number of pictures."""
+    rows = []
+    for n in sorted({row["n"] for row in report["rows"]}):
+        same = [row for row in report["rows"] if row["n"] == n]
+        each = 1000 * median(row["seconds"] / n for row in same)
+        rows.append((f"{n:,}", f"{each:.1f}", f"{max(row['peak_mb'] for row in same)}"))
+    heads = ("pictures", "ms each", "peak MB")
+    return Section("Growth of stream_features", machine(report["run"]), heads, rows)
+
+
+def anomaly(report: Mapping[str, Any]) -> Section:
+    """Detectors: the median category."""
+    by_name: dict[str, list[Mapping[str, Any]]] = {}
+    for row in report["rows"]:
+        by_name.setdefault(row["detector"], []).append(row)
+    rows = [
+        (
+            name,
+            str(len(same)),
+            f"{median(row['remembers_bytes'] for row in same) / 1e6:.2f}",
+            f"{median(row['score_ms'] for row in same):.2f}",
+            f"{median(row['pass_ms'] for row in same):.1f}",
+        )
+        for name, same in by_name.items()
+    ]
+    heads = ("detector", "categories", "remembers MB", "score ms", "model ms")
+    return Section("Finding flaws, for each picture", machine(report["run"]), heads, rows)
+
+
+def indexes(report: Mapping[str, Any]) -> Section:
+    """Faiss indexes at the largest size."""
+    largest = max(row["n"] for row in report["rows"])
+    rows = [
+        (
+            row["index"],
+            row["setting"],
+            f"{row['recall']:.3f}",
+            f"{row['per_second_1_thread']:,.0f}",
+            f"{row['speedup_1_thread']:.1f}",
+            f"{row['code_bytes_per_vector']:.0f}",
+        )
+        for row in report["rows"]
+        if row["n"] == largest
+    ]
+    heads = ("index", "setting", "recall", "queries/s, 1 thread", "times exact", "bytes each")
+    return Section(f"Faiss, {largest:,} vectors", machine(report["run"]), heads, rows)
+
+
+def notebooks(costs: Mapping[str, Any]) -> Section:
+    """What each notebook costs."""
+    rows = [(stem, f"{cost['seconds']:.0f}", f"{cost['peak_mb']}") for stem, cost in costs.items()]
+    seconds = sum(cost["seconds"] for cost in costs.values())
+    peak = max(cost["peak_mb"] for cost in costs.values())
+    rows.append(("all", f"{seconds:.0f}", f"{peak}"))
+    cores = {cost["cores"] for cost in costs.values()}
+    about = f"cores: {', '.join(map(str, sorted(cores)))}"
+    return Section("Notebooks", about, ("notebook", "seconds", "peak MB"), rows)
+
+
+def sections() -> list[Section]:
+    """All parts of the table; one that was never measured says what to run."""
+    known = (
+        ("extraction", extraction, RESULTS / "extraction.json", "-m benchmarks.extraction"),
+        (
+            "growth",
+            growth,
+            RESULTS / "extraction_growth.json",
+            "-m benchmarks.extraction --grow 100 1000 10000",
+        ),
+        ("anomaly", anomaly, RESULTS / "anomaly.json", "-m benchmarks.anomaly"),
+        (
+            "Faiss",
+            indexes,
+            data_dir() / "benchmarks" / "faiss_indexes.json",
+            "-m benchmarks.faiss_indexes",
+        ),
+        ("notebooks", notebooks, Project().results / "costs.json", "-m tools.notebooks execute"),
+    )
+    return [
+        build(report)
+        if (report := read(path))
+        else Section(name, f"not measured yet: python {command}", (), ())
+        for name, build, path, command in known
+    ]
+
+
+def text(section: Section) -> str:
+    """A part as text with aligned columns, numbers to the right."""
+    lines = [section.title, section.about]
+    if section.rows:
+        table = [section.heads, *section.rows]
+        widths = [max(len(row[i]) for row in table) for i in range(len(section.heads))]
+        # judged by the first row, as the others may lack a measure
+        numeric = [
+            cell.strip("%").replace(",", "").replace(".", "").isdigit() for cell in section.rows[0]
+        ]
+        for row in table:
+            cells = (
+                cell.rjust(width) if right else cell.ljust(width)
+                for cell, width, right in zip(row, widths, numeric, strict=True)
+            )
+            lines.append("  " + "  ".join(cells).rstrip())
+    return "\n".join(lines)
+
+
+def readme_heads() -> list[str]:
+    """Heads of `readme_rows`."""
+    return [
+        "model",
+        "pictures per second",
+        "of the floor",
+        *(f"{w}: time / ours" for w in _others()),
+    ]
+
+
+def _others() -> list[str]:
+    """The ways besides ours that were measured, in the order of the results."""
+    rows = (read(RESULTS / "extraction.json") or {"rows": []})["rows"]
+    found = [row["way"] for row in rows if "missing" not in row and row["way"] != OURS]
+    return list(dict.fromkeys(found))
+
+
+def readme_rows() -> list[list[str]]:
+    """A row for each shape: our speed, its share of the floor, and how many times each other's."""
+    report = read(RESULTS / "extraction.json") or {"floors": {}, "rows": []}
+    rows = []
+    for shape in report["floors"]:
+        here = {row["way"]: row for row in report["rows"] if row["shape"] == shape}
+        own = here[OURS]
+        cells = [shape, f"{own['pictures_per_second']:.1f}", f"{own['share_of_products']:.0%}"]
+        for way in _others():
+            ratio = here.get(way, {}).get("times_slower_than_ours")
+            cells.append(f"{ratio:.2f}" if ratio else "")
+        rows.append(cells)
+    return rows
+
+
+def readme_lines() -> list[str]:
+    """Sentences for README beneath `readme_rows`: the machine, and what growth costs."""
+    lines = []
+    if report := read(RESULTS / "extraction.json"):
+        compared = [row for row in report["rows"] if "missing" not in row and row["way"] != OURS]
+        off = max((max(r["cls_differs_by"], r["patches_differ_by"]) for r in compared), default=0)
+        lines.append(
+            f"Measured: {machine(report['run'])}; single precision; all features within {off:.1g} "
+            "of ours. The floor is the time of the model's matrix products alone, at the best "
+            "rate of any matrix product in the same run."
+        )
+        slower = {row["way"] for row in compared if row["times_slower_than_ours"] > 1}
+        if faster := sorted({row["way"] for row in compared} - slower):
+            lines.append(f"Faster than ours for every model: {', '.join(faster)}.")
+    if report := read(RESULTS / "extraction_growth.json"):
+        rows = sorted(report["rows"], key=lambda row: row["n"])
+        least, most = rows[0]["n"], rows[-1]["n"]
+        each = {
+            n: 1000 * median(row["seconds"] / n for row in rows if row["n"] == n)
+            for n in (least, most)
+        }
+        peak = max(row["peak_mb"] for row in rows)
+        lines.append(
+            f"From {least:,} to {most:,} pictures, `stream_features` takes {each[least]:.0f} and "
+            f"{each[most]:.0f} ms for each on the embedded model, and at most {peak:,} MB."
+        )
+    return lines
+
+
+def main() -> int:
+    """Prints the table."""
+    print("\n\n".join(text(section) for section in sections()))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
