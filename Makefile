@@ -14,7 +14,7 @@ PIP := $(PY) -m pip
 STAMP := $(VENV)/.installed-$(shell cat pyproject.toml hatch_build.py | cksum | tr ' ' '-')
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup run test lab notebooks prefetch wheel clean
+.PHONY: help setup run test lab notebooks prefetch rehearse colab bench wheel clean
 .DEFAULT_GOAL := help
 
 help:  ## list the commands
@@ -34,7 +34,7 @@ $(STAMP):
 	  $(PIP) install --quiet $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) 'torch>=2.6,<2.14'; \
 	fi
 	@$(PY) -c 'import importlib.metadata as m; print("torch", m.version("torch"))'
-	$(PIP) install --quiet --editable '.[test,train]'
+	$(PIP) install --quiet --editable '.[test,train,scale]'
 	@rm -f $(VENV)/.installed-* && touch $@
 
 run: $(STAMP)  ## execute every notebook without a network, write build/index.html
@@ -57,6 +57,18 @@ notebooks: $(STAMP)  ## bring the committed notebooks and README.md up to date w
 
 prefetch: $(STAMP)  ## download the models of PROFILE=small once, for a room without a network
 	$(PY) -m tools.prefetch $(PROFILE)
+
+rehearse: $(STAMP)  ## run the notebooks of PROFILE=small on random weights of the real shapes
+	$(PY) -m tools.rehearse $(PROFILE)
+
+colab: $(STAMP)  ## run the set-up cell of every notebook in a stand-in for Colab
+	$(PY) -m tools.colab
+
+bench: $(STAMP)  ## measure speed on a quiet machine, beside other libraries; prints one table
+	$(PIP) install --quiet --editable '.[bench]'
+	$(PY) -m benchmarks.extraction
+	$(PY) -m benchmarks.anomaly
+	$(PY) -m benchmarks.table
 
 wheel: $(STAMP)  ## build dist/*.whl, which carries the sample data and the embedded models
 	$(PIP) wheel --quiet --no-deps --wheel-dir dist .

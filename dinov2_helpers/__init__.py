@@ -1,8 +1,8 @@
 """Helpers of the DINOv2 notebook series; heavy packages are imported only where they are used."""
 
 from .clip import load_clip
-from .features import extract_features
-from .images import ImageError, list_images, open_image, to_pixels
+from .features import extract_features, stream_features
+from .images import ImageError, iter_images, open_image, to_pixels
 from .models import ModelError, load_diffusion, load_dinov2
 from .samples import data_dir, load_scenes, load_views, photographs
 
@@ -12,7 +12,7 @@ __all__ = [
     "ModelError",
     "data_dir",
     "extract_features",
-    "list_images",
+    "iter_images",
     "load_clip",
     "load_diffusion",
     "load_dinov2",
@@ -20,5 +20,6 @@ __all__ = [
     "load_views",
     "open_image",
     "photographs",
+    "stream_features",
     "to_pixels",
 ]

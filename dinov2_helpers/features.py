@@ -2,30 +2,38 @@
 
 import hashlib
 import os
+import re
+import zlib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias, get_args
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from psutil import virtual_memory
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save
+from safetensors.numpy import load, save
 from tqdm import tqdm
 
-from .images import Fit, ImageError, geometry, list_images, open_image, to_pixels
+from .images import Fit, ImageError, geometry, iter_images, open_image, to_pixels
 from .models import Model
 from .results import write_whole
 
 Facet = Literal["query", "key", "value"]
 Maps: TypeAlias = NDArray[np.float32] | list[NDArray[np.float32]]
+_Most: TypeAlias = dict[tuple[int, ...], int]  # pictures of a shape that fit into memory at once
 MAX_BATCH = 64
+OUT_OF_MEMORY = "out of memory|allocate memory|not enough memory|ALLOC_FAILED"
 CPU_BUDGET = 40 * 2**20  # bytes; larger batches leave the caches and are slower
+_LAID_OUT: "WeakKeyDictionary[Any, tuple[Any, Any]]" = WeakKeyDictionary()  # by linear layer
 
 
 @dataclass(frozen=True)
@@ -85,7 +93,12 @@ class Features:
         if self.patches is None:
             raise ValueError(f"pooled({how!r}) needs extract_features(..., patches=True)")
         pairs = zip(self.patches, self.coverage, strict=True)
-        return np.stack([np.tensordot(share / share.sum(), p, 2) for p, share in pairs])
+        means = [np.tensordot(share / share.sum(), p, 2) for p, share in pairs]
+        return np.array(means, np.float32).reshape(self.cls.shape)
+
+
+class _Part(list[tuple[int, tuple[str, Any]]]):
+    """Some of the pictures of a stream, named, with their positions in the input."""
 
 
 class _Settings(NamedTuple):
@@ -107,9 +120,10 @@ class _Job:
     index: int
     name: str
     size: tuple[int, int]  # width, height
-    entry: Path | None = None  # of the cache
+    frames: int = 1
+    keep: Any = None  # what writes the record into the cache
     record: dict[str, NDArray[np.float32]] = field(default_factory=dict)
-    pixels: NDArray[np.float32] | None = None
+    pixels: Any = None  # (3, H, W) float32
 
 
 def extract_features(
@@ -153,12 +167,11 @@ def extract_features(
         ValueError: Impossible settings, or no picture that can be read.
     """
     want = _Settings(size, fit, tuple(layers), attention, tuple(facets), facet_layer, patches)
-    _check(want, dinov2)
-    items = list(enumerate(_sources(images)))
-    digest = _digest(dinov2, want) if cache else None
-    prepare = partial(_open, dinov2, want, digest, Path(cache or ""))
-    jobs: list[_Job] = []
-    skipped: list[Skipped] = []
+    _check(want, dinov2, batch_size)
+    streamed = isinstance(images, _Part)
+    items = images if streamed else list(enumerate(_sources(images)))
+    prepare = partial(_open, dinov2, want, _Cache(dinov2, want, cache) if cache else None)
+    jobs, skipped, most = list[_Job](), list[Skipped](), _Most()
     step = max(MAX_BATCH, batch_size or 0)
     bar = tqdm(total=len(items), disable=None if progress is None else not progress)
     with bar, ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
@@ -168,21 +181,39 @@ def extract_features(
             # these are decoded while the model computes those that are ready
             coming = pool.map(prepare, items[start : start + step])
             skipped += [one for one in ready if isinstance(one, Skipped)]
-            jobs += (chunk := [one for one in ready if isinstance(one, _Job)])
-            for batch in _batches(dinov2, chunk, batch_size):
-                _forward(dinov2, batch, want)
+            chunk = [one for one in ready if isinstance(one, _Job)]
+            for batch in _batches(dinov2, chunk, batch_size, most):
+                skipped += _compute(dinov2, batch, want, most)
+            jobs += [job for job in chunk if job.record]
             bar.update(len(ready))
     report = f"{len(skipped)} of {len(items)} pictures skipped (all are in `skipped`):"
     report += "".join(f"\n  {one.index}: {one.name}: {one.reason}" for one in skipped[:20])
-    if not jobs:
+    if not jobs and not streamed:
         raise ValueError(f"no picture to extract from; {report}")
-    if skipped:
-        print(report)
+    several = [job.name for job in jobs if job.frames > 1]
+    frames = f"The first frame was taken of {len(several)} with several: {', '.join(several[:20])}"
+    for text in [report] * bool(skipped) + [frames] * bool(several):
+        print(text.encode(errors="backslashreplace").decode())  # names of files need not be text
     return _gather(dinov2, want, jobs, skipped)
 
 
-def _check(want: _Settings, dinov2: Model) -> None:
+def stream_features(
+    dinov2: Model, images: Any, *, chunk: int = 1024, **settings: Any
+) -> Iterator[Features]:
+    """Extract the features of any number of pictures in bounded memory.
+
+    `images` may be a generator too; `settings` are those of `extract_features`. Yields the
+    `Features` of each `chunk` pictures, of none if none of them can be read; `index` counts on.
+    """
+    items = enumerate(_sources(images))
+    while part := _Part(islice(items, max(1, chunk))):
+        yield extract_features(dinov2, part, **{"progress": False} | settings)
+
+
+def _check(want: _Settings, dinov2: Model, batch_size: int | None) -> None:
     last = dinov2.n_layers - 1
+    if min(1 if n is None else n for n in (want.size, batch_size)) < 1:
+        raise ValueError(f"size={want.size} and batch_size={batch_size}: 1 or more, or None")
     for layer in (*want.layers, want.facet_layer):
         if not -last - 1 <= layer <= last:
             raise ValueError(f"layer {layer}: {dinov2.name} has 0 to {last}, or -1 to {-last - 1}")
@@ -195,32 +226,64 @@ def _check(want: _Settings, dinov2: Model) -> None:
         raise ValueError(f"{dinov2.name} is a {dinov2.kind}: use its embed_images")
 
 
-def _sources(images: Any) -> list[tuple[str, Any]]:
+def _sources(images: Any) -> Iterator[tuple[str, Any]]:
     """Name each picture of the input."""
     images = getattr(images, "images", images)
     paths = (str, os.PathLike)
     if isinstance(images, paths) and not (root := Path(images).expanduser()).is_file():
-        images = {path.relative_to(root).as_posix(): path for path in list_images(root)}
-    if isinstance(images, (*paths, Image.Image)) or getattr(images, "ndim", 4) < 4:
+        return ((path.relative_to(root).as_posix(), path) for path in iter_images(root))
+    if isinstance(images, (*paths, bytes, Image.Image)) or getattr(images, "ndim", 4) < 4:
         images = [images]
     if isinstance(images, Mapping):
-        return list(images.items())
+        return iter(images.items())
     numbered = enumerate(images)
-    return [(os.fspath(x) if isinstance(x, paths) else f"image {i}", x) for i, x in numbered]
+    return ((os.fspath(x) if isinstance(x, paths) else f"image {i}", x) for i, x in numbered)
 
 
-def _open(dinov2: Model, want: _Settings, digest: Any, cache: Path, item: Any) -> _Job | Skipped:
+class _Cache:
+    """Features in files named by all that they depend on, each behind its checksum."""
+
+    def __init__(self, dinov2: Model, want: _Settings, folder: str | os.PathLike[str]) -> None:
+        import torch
+
+        self.folder, self.writable = Path(folder).expanduser(), True
+        self.digest = hashlib.sha256(repr((want, dinov2.model.config, dinov2.processor)).encode())
+        # the weights themselves: right for any source, and after any change to them
+        for tensor in dinov2.model.state_dict().values():
+            self.digest.update(tensor.cpu().flatten().view(torch.uint8).numpy())
+
+    def entry(self, image: Image.Image) -> Path:
+        digest = self.digest.copy()
+        digest.update(repr(image.size).encode() + image.tobytes())
+        return self.folder / digest.hexdigest()
+
+    def read(self, entry: Path) -> dict[str, NDArray[np.float32]]:
+        """Return what was kept; nothing if there is nothing, or if it is damaged."""
+        with suppress(OSError, SafetensorError):
+            data = entry.read_bytes()
+            if data[:4] == zlib.crc32(data[4:]).to_bytes(4, "little"):
+                return load(data[4:])
+        return {}
+
+    def write(self, entry: Path, record: dict[str, NDArray[np.float32]]) -> None:
+        data = save(record)
+        try:
+            if self.writable:
+                write_whole(entry, zlib.crc32(data).to_bytes(4, "little") + data)
+        except OSError as error:
+            self.writable = False
+            print(f"cache {self.folder} cannot be written: {error}; going on without it")
+
+
+def _open(dinov2: Model, want: _Settings, cache: _Cache | None, item: Any) -> _Job | Skipped:
     """Open a picture and take its features from the cache, or make its pixels; in a thread."""
     index, (name, source) = item
     try:
         image = open_image(source, name)
-        job = _Job(index, name, image.size)
-        if digest:
-            content = digest.copy()
-            content.update(repr(image.size).encode() + image.tobytes())
-            job.entry = cache / content.hexdigest()
-            with suppress(FileNotFoundError, SafetensorError):
-                job.record = load_file(job.entry)
+        job = _Job(index, name, image.size, image.info["frames"])
+        if cache:
+            entry = cache.entry(image)
+            job.record, job.keep = cache.read(entry), partial(cache.write, entry)
         if not job.record:
             job.pixels = to_pixels(image, dinov2, size=want.size, fit=want.fit)
     except ImageError as error:
@@ -228,42 +291,99 @@ def _open(dinov2: Model, want: _Settings, digest: Any, cache: Path, item: Any) -
     return job
 
 
-def _digest(dinov2: Model, want: _Settings) -> Any:
-    """Return the SHA-256 of everything but the picture that the features depend on."""
+def _need(dinov2: Model, shape: tuple[int, ...]) -> int:
+    """Return the bytes that one picture (3, H, W) takes in the widest part of the model."""
+    tokens = shape[1] * shape[2] // dinov2.patch_size**2 + 1 + dinov2.n_registers
+    # of one block: query, key, value, residual, and twice the 4 x wider hidden layer of its MLP
+    eager = dinov2.model.config._attn_implementation == "eager"
+    return 4 * (12 * tokens * dinov2.width + eager * 2 * dinov2.n_heads * tokens**2)
+
+
+def _free(dinov2: Model) -> int:
+    """Return the bytes of memory that are free; Linux kills a process that takes more."""
     import torch
 
-    digest = hashlib.sha256(repr((want, dinov2.model.config, dinov2.processor)).encode())
-    # the weights themselves: right for any source, and after any change to them
-    for tensor in dinov2.model.state_dict().values():
-        digest.update(tensor.cpu().flatten().view(torch.uint8).numpy())
-    return digest
+    cuda = dinov2.device.type == "cuda"
+    return torch.cuda.mem_get_info(dinov2.device)[0] if cuda else virtual_memory().available
 
 
-def _batches(dinov2: Model, jobs: list[_Job], batch_size: int | None) -> Iterator[list[_Job]]:
+def _batches(dinov2: Model, jobs: list[_Job], n: int | None, most: _Most) -> Iterator[list[_Job]]:
     """Yield those that the model must see, in batches of one shape that fit into memory."""
-    import torch
-
     alike = defaultdict(list)
     for job in jobs:
         if job.pixels is not None:
             alike[job.pixels.shape].append(job)
-    cuda = dinov2.device.type == "cuda"
-    budget = torch.cuda.mem_get_info(dinov2.device)[0] // 4 if cuda else CPU_BUDGET
-    for (_, height, width), same in alike.items():
-        tokens = height * width // dinov2.patch_size**2 + 1 + dinov2.n_registers
-        # of one block: query, key, value, residual, and twice the 4 x wider hidden layer of its MLP
-        numbers = 12 * tokens * dinov2.width
-        if dinov2.model.config._attn_implementation == "eager":
-            numbers += 2 * dinov2.n_heads * tokens**2
-        step = batch_size or max(1, min(MAX_BATCH, budget // (4 * numbers)))
-        yield from (same[start : start + step] for start in range(0, len(same), step))
+    budget = _free(dinov2) // 4 if dinov2.device.type == "cuda" else CPU_BUDGET
+    for shape, same in alike.items():
+        step = n or max(1, min(MAX_BATCH, int(budget // _need(dinov2, shape))))
+        while same:
+            size = min(step, most.get(shape, step))
+            yield same[:size]
+            same = same[size:]
+
+
+def _compute(dinov2: Model, batch: list[_Job], want: _Settings, most: _Most) -> list[Skipped]:
+    """Run the model, on half as many pictures while memory is short; return those left out."""
+    import torch
+
+    shape, left_out = batch[0].pixels.shape, list[Skipped]()
+    while batch:
+        n = min(len(batch), most.get(shape, len(batch)))
+        try:
+            if n * _need(dinov2, shape) > _free(dinov2):
+                raise MemoryError
+            _forward(dinov2, batch[:n], want)
+        except (RuntimeError, MemoryError) as error:
+            if not (isinstance(error, MemoryError) or re.search(OUT_OF_MEMORY, str(error))):
+                raise
+            torch.cuda.empty_cache()
+            size = f"{shape[2]}x{shape[1]} px"
+            if n > 1:
+                most[shape] = n // 2
+                print(f"{n} pictures of {size} do not fit into memory: {n // 2} at once now")
+                continue
+            reason = f"does not fit into memory at {size}; give a lower `size`"
+            left_out.append(Skipped(batch[0].index, batch[0].name, reason))
+        batch = batch[n:]
+    return left_out
+
+
+@contextmanager
+def _packed(model: Any) -> Iterator[None]:
+    """Inside, linear layers on a CPU run on weights in the layout of oneDNN's matrix product.
+
+    A layer is laid out once, and again after a change; a GELU behind it is computed with it. Same
+    numbers to 1e-5. Nothing is changed if torch lacks these operators, which its compiler uses.
+    """
+    import torch
+    from transformers.activations import GELUActivation
+
+    ops, modules, changed = torch.ops.mkldnn, list(model.modules()), list[Any]()
+    if hasattr(ops, "_linear_pointwise") and torch.backends.mkldnn.is_available():
+        changed = [m for m in modules if type(m) is torch.nn.Linear and m.weight.is_cpu]
+    mlps = [m for m in modules if isinstance(getattr(m, "activation_fn", None), GELUActivation)]
+    gelus = {mlp.fc1: mlp.activation_fn for mlp in mlps if mlp.fc1 in changed}
+    for layer in [m for m in changed if m.weight.dtype == torch.float32]:
+        weight = layer.weight.detach()
+        state = weight.data_ptr(), 0 if weight.is_inference() else layer.weight._version
+        if _LAID_OUT.get(layer, (None, None))[0] != state:
+            _LAID_OUT[layer] = state, ops._reorder_linear_weight(weight, None)
+        last: Any = (_LAID_OUT[layer][1], layer.bias, "none", [], "")
+        if layer in gelus:
+            last, gelus[layer].forward = (*last[:2], "gelu", [], "none"), lambda x: x
+        layer.forward = lambda x, last=last: ops._linear_pointwise(x, *last)
+    try:
+        yield
+    finally:
+        for module in [*changed, *gelus.values()]:
+            module.__dict__.pop("forward", None)
 
 
 def _forward(dinov2: Model, batch: list[_Job], want: _Settings) -> None:
     """Run the model on pictures of one shape, and turn their pixels into records."""
     import torch
 
-    pixels = torch.from_numpy(np.stack([job.pixels for job in batch if job.pixels is not None]))
+    pixels = torch.from_numpy(np.stack([job.pixels for job in batch]))
     rows, columns = (side // dinov2.patch_size for side in pixels.shape[-2:])
     first_patch = 1 + dinov2.n_registers
     watched: dict[str, Any] = {f"layer {i}": dinov2.model.encoder.layer[i] for i in want.layers}
@@ -283,6 +403,7 @@ def _forward(dinov2: Model, batch: list[_Job], want: _Settings) -> None:
     with torch.inference_mode(), ExitStack() as hooks:
         for name, module in watched.items():
             hooks.callback(module.register_forward_hook(partial(remember, name)).remove)
+        hooks.enter_context(_packed(dinov2.model))
         see = dinov2.model if dinov2.kind == "DINOv2" else dinov2.model.get_image_features
         output = see(pixel_values=pixels.to(dinov2.device))
         found = {"cls": output.pooler_output}
@@ -298,8 +419,8 @@ def _forward(dinov2: Model, batch: list[_Job], want: _Settings) -> None:
         arrays = {name: tensor.float().cpu().numpy() for name, tensor in found.items()}
     for i, job in enumerate(batch):
         job.record, job.pixels = {name: array[i] for name, array in arrays.items()}, None
-        if job.entry:
-            write_whole(job.entry, save(job.record))
+        if job.keep:
+            job.keep(job.record)
 
 
 def _gather(dinov2: Model, want: _Settings, jobs: list[_Job], skipped: list[Skipped]) -> Features:
@@ -311,13 +432,17 @@ def _gather(dinov2: Model, want: _Settings, jobs: list[_Job], skipped: list[Skip
     def maps(name: str) -> Any:
         return joined([job.record[name] for job in jobs])
 
+    def rows(name: str) -> NDArray[np.float32]:
+        return np.array([job.record[name] for job in jobs], np.float32).reshape(-1, dinov2.dim)
+
     def shares(length: int, n: int) -> NDArray[np.float32]:
         # 1 where a patch is filled, a fraction where the picture ends inside it
         return np.clip(length / patch - np.arange(n), 0, 1).astype(np.float32)
 
-    patch, sizes = dinov2.patch_size, np.array([job.size[::-1] for job in jobs])
-    shapes = np.array([geometry(job.size, dinov2, want.size, want.fit) for job in jobs])
-    scaled, fitted = shapes[:, 0, ::-1], shapes[:, 1, ::-1]  # (N, 2), height and width
+    patch, sizes = dinov2.patch_size, np.array([j.size[::-1] for j in jobs], int).reshape(-1, 2)
+    shapes = [geometry(job.size, dinov2, want.size, want.fit) for job in jobs]
+    # (N, 2), height and width
+    scaled, fitted = np.array(shapes, int).reshape(-1, 2, 2)[:, :, ::-1].swapaxes(0, 1)
     grids = fitted // patch
     shown = scaled if want.fit == "pad" else fitted
     coverage = [
@@ -325,18 +450,19 @@ def _gather(dinov2: Model, want: _Settings, jobs: list[_Job], skipped: list[Skip
         for (height, width), (rows, columns) in zip(shown, grids, strict=True)
     ]
     resized, filled = ((before != fitted).any(axis=1).sum() for before in (sizes, scaled))
+    (shortest, _), (side, _) = geometry((1, 1), dinov2, want.size, "crop")
     notes = {
-        "crop": f"shortest side to {scaled[0].min()} px, then the central {fitted[0, 0]} px",
+        "crop": f"shortest side to {shortest} px, then the central {side} px",
         "resize": f"{resized} of {len(jobs)} resampled to sides that are multiples of {patch} px",
         "pad": f"{filled} of {len(jobs)} filled at right and bottom to multiples of {patch} px",
     }
     return Features(
-        cls=maps("cls"),
+        cls=rows("cls"),
         patches=maps("patches") if want.patches else None,
-        layers={i: Layer(maps(f"cls {i}"), maps(f"patches {i}")) for i in want.layers},
+        layers={i: Layer(rows(f"cls {i}"), maps(f"patches {i}")) for i in want.layers},
         attention=maps("attention") if want.attention else None,
         facets={facet: maps(facet) for facet in want.facets},
-        index=np.array([job.index for job in jobs]),
+        index=np.array([job.index for job in jobs], int),
         names=tuple(job.name for job in jobs),
         sizes=sizes,
         grids=grids,

@@ -1,6 +1,8 @@
 """Open pictures of any kind as 8-bit RGB, and bring them to the pixels a model expects."""
 
+import io
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,32 +29,34 @@ class ImageError(ValueError):
         self.reason = reason
 
 
-def list_images(folder: str | os.PathLike[str], recursive: bool = True) -> list[Path]:
-    """List the pictures of a folder by their suffix (`SUFFIXES`), sorted, without hidden ones.
+def iter_images(folder: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield the pictures of a folder and of those in it, by suffix (`SUFFIXES`), no hidden ones.
 
-    A link that leads out of the folder is not followed. No picture is a FileNotFoundError.
+    Each folder is in the order of its names, before those in it; one that cannot be read is printed
+    and left out. A link out of the folder is not followed. No picture is a FileNotFoundError.
     """
-    root = Path(folder).expanduser()
-    found = [
-        path
-        for path in root.glob("**/*" if recursive else "*")
-        if path.suffix.lower() in SUFFIXES and not path.is_dir()
-        if path.resolve().is_relative_to(root.resolve())
-        if not any(part.startswith(".") for part in path.relative_to(root).parts)
-    ]
-    if not found:
-        raise FileNotFoundError(f"{root} is no folder with pictures: {' '.join(SUFFIXES)}")
-    return sorted(found)
+    root, empty = Path(folder).expanduser(), True
+    inside = root.resolve()
+    for place, folders, names in os.walk(root, onerror=lambda error: print(f"left out: {error}")):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for path in (Path(place, name) for name in sorted(names) if not name.startswith(".")):
+            linked = path.is_symlink() and inside not in Path(os.path.realpath(path)).parents
+            if path.suffix.lower() in SUFFIXES and not linked:
+                empty = False
+                yield path
+    if empty:
+        raise FileNotFoundError(f"{root} is no folder with pictures, or no permission: {SUFFIXES}")
 
 
 def open_image(source: Any, name: str | os.PathLike[str] = "") -> Image.Image:
     """Open a picture as 8-bit RGB, turned upright by its EXIF orientation.
 
-    It is a path, a PIL picture, or an array (H, W, 3) or (H, W); `name` names it in errors.
-    Greyscale, palette and CMYK are converted; transparency is laid on white; of an animation the
-    first frame is taken. 16-bit greyscale is divided by 257, whatever part of its range is used;
-    so are 32-bit integers of a file within 0-65535. Floating-point values must lie within 0-1.
-    Values out of those ranges, or an unreadable, truncated or huge file, are an ImageError.
+    It is a path, the bytes of a file, a PIL picture, or an array (H, W, 3) or (H, W); `name` names
+    it in errors. Greyscale, palette and CMYK are converted; transparency is laid on white; of an
+    animation the first frame is taken, and `info["frames"]` tells how many there are. 16-bit
+    greyscale is divided by 257, whatever part of its range is used; so are 32-bit integers of a
+    file within 0-65535. Floating-point values must lie within 0-1. Values out of those ranges, or
+    an unreadable, truncated or huge file, are an ImageError.
     """
     try:
         if isinstance(source, np.ndarray):
@@ -61,17 +65,23 @@ def open_image(source: Any, name: str | os.PathLike[str] = "") -> Image.Image:
             source = Image.fromarray(_to_uint8(source))
         if isinstance(source, Image.Image):
             return _to_rgb(source)
-        path = os.fspath(source)
-        name = name or path
-        with Image.open(path, formats=_FORMATS) as image:
+        if isinstance(source, bytes):
+            file: Any = io.BytesIO(source)
+        else:
+            file = os.fspath(source)
+            name = name or file
+            if os.path.exists(file) and not os.path.isfile(file):  # a pipe would never end
+                raise ValueError("it is not a regular file")
+        with Image.open(file, formats=_FORMATS) as image:
             return _to_rgb(image)
     # PIL's decoders raise many types on damaged files, and one file must never stop a folder
     except Exception as error:
-        reason = f"cannot be used: {error}; replace or convert it"
+        reason = f"cannot be used: {str(error).split(' <_io.')[0]}; replace or convert it"
         raise ImageError(name or "picture", reason) from error
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
+    frames = getattr(image, "n_frames", 1)
     image = ImageOps.exif_transpose(image)
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         values = np.asarray(image)
@@ -81,7 +91,9 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return image.convert("RGB")
+    image = image.convert("RGB")
+    image.info["frames"] = frames
+    return image
 
 
 def _to_uint8(values: NDArray[Any]) -> NDArray[np.uint8]:
@@ -105,11 +117,8 @@ def to_pixels(
       the nearest multiple of the patch. Nothing is cut off; the aspect changes a little.
     - "pad": scaled likewise, then filled with the mean colour at the right and the bottom.
 
-    Returns:
-        (3, H, W) float32, less the processor's mean and over its standard deviation by channel.
-
-    Raises:
-        ImageError: Scaled, and not yet cropped, it has more pixels than `MAX_PIXELS`.
+    Returns (3, H, W) float32, less the processor's mean and over its standard deviation by channel.
+    More than `MAX_PIXELS` once scaled, before the crop, are an ImageError.
     """
     processor = model.processor
     scaled, (width, height) = geometry(image.size, model, size, fit)

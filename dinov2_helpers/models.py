@@ -22,42 +22,28 @@ class ModelError(Exception):
     """A model that cannot be had or is of another kind; the text says what to do."""
 
 
+_SD = "stable-diffusion-v1-5/stable-diffusion-v1-5"
+
+
 class Profile(NamedTuple):
     """The models that a notebook uses together, by hub name; for "tiny" folders below `data/`."""
 
     name: str  # what DINOV2_PROFILE is set to
     dinov2: str
     clip: str
-    download_mb: int  # fp32 weights of the DINOv2 in 10^6 bytes, 4 per parameter
-    diffusion: str = "stable-diffusion-v1-5/stable-diffusion-v1-5"
-    licence: str = "Apache-2.0"  # of the weights of the DINOv2
+    diffusion: str = _SD
 
 
-_TINY = Profile("tiny", "models/dinov2-tiny", "models/clip-tiny", 0, "models/diffusion-tiny", "MIT")
+_TINY = Profile("tiny", "models/dinov2-tiny", "models/clip-tiny", "models/diffusion-tiny")
 _B32, _L14 = "openai/clip-vit-base-patch32", "openai/clip-vit-large-patch14"
-_SIZES = {"small": (88, _B32), "base": (346, _B32), "large": (1217, _L14), "giant": (4546, _L14)}
 PROFILES = {"tiny": _TINY} | {
-    size + end: Profile(size + end, f"facebook/dinov2-{start}{size}", clip, mb)
+    size + end: Profile(size + end, f"facebook/dinov2-{start}{size}", clip)
     for start, end in (("", ""), ("with-registers-", "-with-registers"))
-    for size, (mb, clip) in _SIZES.items()
+    for size, clip in {"small": _B32, "base": _B32, "large": _L14, "giant": _L14}.items()
 }
-# Commits on the hub. DINOv2 and CLIP L/14: as pinned by MTEB (dino_models.py and clip_models.py in
-# mteb/models/model_implementations); with registers: by Geti Prompt (its AVAILABLE_IMAGE_ENCODERS);
-# CLIP B/32: by krasnal-id (src/krasnal_id/configs/backbone/clip.yaml), as main has no safetensors.
-# Stable Diffusion: by some ten public projects, among them scripts and paths of the hub's cache.
-REVISIONS = {
-    "facebook/dinov2-small": "ed25f3a31f01632728cabb09d1542f84ab7b0056",
-    "facebook/dinov2-base": "f9e44c814b77203eaa57a6bdbbd535f21ede1415",
-    "facebook/dinov2-large": "47b73eefe95e8d44ec3623f8890bd894b6ea2d6c",
-    "facebook/dinov2-giant": "611a9d42f2335e0f921f1e313ad3c1b7178d206d",
-    "facebook/dinov2-with-registers-small": "0d9846e56b43a21fa46d7f3f5070f0506a5795a9",
-    "facebook/dinov2-with-registers-base": "a1d738ccfa7ae170945f210395d99dde8adb1805",
-    "facebook/dinov2-with-registers-large": "e4c89a4e05589de9b3e188688a303d0f3c04d0f3",
-    "facebook/dinov2-with-registers-giant": "8d0d49f77fb8b5dd78842496ff14afe7dd4d85cb",
-    _B32: "c237dc49a33fc61debc9276459120b7eac67e7ef",
-    _L14: "32bd64288804d66eefd0ccbe215aa642df71cc41",
-    "stable-diffusion-v1-5/stable-diffusion-v1-5": "451f4fe16113bff5a5d2269ed5ad43b0592e9a14",
-}
+WEIGHTS = json.loads((Path(__file__).parent / "hub.json").read_text(encoding="utf-8"))
+"""Facts on weights by hub name: their "licence", "megabytes" (fp32, 4 bytes per parameter) and
+"revision", the commit that is loaded (others: main), with a public text that shows it."""
 
 
 def current_profile() -> Profile:
@@ -80,8 +66,8 @@ def about() -> str:
     """Say in one line which profile is in use, on which device, with which versions."""
     packages = ("torch", "transformers", "numpy", "scikit-learn")
     versions = ", ".join(f"{name} {version(name)}" for name in packages)
-    python = f"Python {platform.python_version()}"
-    return f"Profile {current_profile().name} on {best_device()}; {python}, {versions}"
+    profile, python = current_profile().name, platform.python_version()
+    return f"Profile {profile} on {best_device()}; Python {python}, {versions}"
 
 
 @dataclass(frozen=True, repr=False)
@@ -153,7 +139,7 @@ def load(cls: Any, kinds: dict[str, Any], source: Source, device: Device, **opti
 
     logging.disable_progress_bar()  # it would end up in notebooks
     files = ["*.json", "merges.txt", "model*.safetensors"]
-    name, path = _locate(cls.kind, source, files, ["model*.safetensors", "preprocessor*.json"])
+    name, path = locate(cls.kind, source, files, ["model*.safetensors", "preprocessor*.json"])
     try:
         config: Any = json.loads((path / "config.json").read_text(encoding="utf-8"))
         if (model_type := config.get("model_type")) not in kinds:
@@ -210,7 +196,7 @@ def load_diffusion(
     weights = ["unet/diffusion_pytorch_model", "vae/diffusion_pytorch_model", "text_encoder/model"]
     weights = [f"{part}.safetensors" for part in weights]
     files = ["model_index.json", "*/*config.json", "tokenizer/*.json", "tokenizer/merges.txt"]
-    name, path = _locate("diffusion", name_or_path, [*files, *weights], weights)
+    name, path = locate("diffusion", name_or_path, [*files, *weights], weights)
     number = getattr(torch, str(dtype or "float32").removeprefix("torch."))
     options: dict[str, Any] = {"use_safetensors": True, "dtype": number}
     parts: dict[str, Any] = {"safety_checker": None, "feature_extractor": None}
@@ -247,7 +233,7 @@ def load_diffusion(
     return pipeline
 
 
-def _locate(
+def locate(
     kind: str, source: Source, files: Iterable[str], needed: Iterable[str]
 ) -> tuple[str, Path]:
     """Turn a profile, folder or hub name into a display name and a folder on this machine.
@@ -265,7 +251,7 @@ def _locate(
     if name == "tiny" or (name not in known and folder.is_dir()):
         return folder.resolve().name, folder
     repo = known.get(name, name)
-    revision = REVISIONS.get(repo, "main")
+    revision = WEIGHTS.get(repo, {"revision": "main"})["revision"]
     wanted: dict[str, Any] = {"revision": revision, "allow_patterns": [*files]}
     with suppress(LocalEntryNotFoundError, HFValidationError):
         cached = Path(snapshot_download(repo, local_files_only=True, **wanted))

@@ -16,7 +16,6 @@ import numpy as np
 from IPython.display import display
 from matplotlib import colormaps, rc_context
 from matplotlib.figure import Figure
-from matplotlib.offsetbox import AnnotationBbox, OffsetImage
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
@@ -88,7 +87,6 @@ def show_images(
     titles: Sequence[str] = (),
     title: str = "",
     columns: int = 8,
-    cmap: str = "viridis",
     limits: Limits = None,
     bar: str = "",
 ) -> Figure:
@@ -109,7 +107,7 @@ def show_images(
     for ax in axes.flat:
         ax.axis("off")
     for ax, array, text in zip(axes.flat, arrays, [*titles, *[""] * len(arrays)], strict=False):
-        drawn = ax.imshow(array, cmap=cmap, vmin=low, vmax=high)
+        drawn = ax.imshow(array, cmap="viridis", vmin=low, vmax=high)
         ax.set_title(text)
         if array.ndim == 2:
             mapped = drawn
@@ -155,59 +153,6 @@ def pca_rgb(
     colours[~keep] = 1
     parts = np.split(colours.astype(np.float32), np.cumsum([p[..., 0].size for p in patches])[:-1])
     return [part.reshape(*p.shape[:2], n) for part, p in zip(parts, patches, strict=True)]
-
-
-def _spread_out(points: Array, n: int) -> list[int]:
-    """Choose n points, each the farthest from those chosen before."""
-    distance, chosen = np.full(len(points), np.inf), list[int]()
-    while len(chosen) < n:
-        chosen.append(int(distance.argmax()))
-        distance = np.minimum(distance, np.linalg.norm(points - points[chosen[-1]], axis=1))
-    return chosen
-
-
-@rc_context(STYLE)
-def scatter(
-    panels: Mapping[str, ArrayLike],
-    labels: ArrayLike,
-    *,
-    alt: str,
-    legend: str = "",
-    images: Sequence[Image.Image] = (),
-    n_thumbs: int = 70,
-) -> Figure:
-    """Draw embeddings of the same N pictures side by side.
-
-    `panels` maps titles to points (N, 2). `labels`, (N,), are names or floating-point numbers;
-    `legend` says what they are. With all N `images`, up to `n_thumbs` of them, as far apart as can
-    be, are drawn at their points, framed in their colours.
-    """
-    labels = np.asarray(labels)
-    numbers = np.issubdtype(labels.dtype, np.floating)
-    names = [] if numbers else list(np.unique(labels))
-    colours = {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(names)}
-    side = 7.5 if images else 4.2
-    width, height = side * len(panels) + 1.8, max(0.9 * side, 0.29 * len(names) + 0.4)
-    figure, axes = _figure(alt, width, height, 1, len(panels))
-    for ax, (title, xy) in zip(axes.flat, panels.items(), strict=True):
-        points = np.asarray(xy)
-        if numbers:
-            shades = ax.scatter(*points.T, c=labels, cmap="viridis", s=18)
-        for i, name in enumerate(names):
-            style = {"marker": MARKERS[i // len(COLOURS) % len(MARKERS)], "lw": 0, "label": name}
-            ax.scatter(*points[labels == name].T, s=26, color=colours[name], **style)
-        for i in _spread_out(points, min(n_thumbs, len(images))):
-            thumbnail = OffsetImage(np.asarray(images[i].resize((64, 64))), zoom=0.55)
-            frame = {"ec": colours.get(labels[i], GREY)}
-            ax.add_artist(AnnotationBbox(thumbnail, points[i], pad=0.05, bboxprops=frame))
-        ax.set(title=title, xticks=[], yticks=[])
-        ax.spines[:].set(visible=True, color="#cccccc")
-    if numbers:
-        figure.colorbar(shades, ax=axes, label=legend)
-    elif len(names) > 1:
-        handles = ax.get_legend_handles_labels()
-        figure.legend(*handles, loc="outside right upper", title=legend, markerscale=1.6)
-    return figure
 
 
 @rc_context(STYLE)

@@ -23,26 +23,12 @@ TOYS = "dog cat car truck airplane boat rocket house tree mushroom snowman mug c
 CLASS_NAMES = tuple(TOYS.split())
 """The toy classes; the value v > 0 in a class mask stands for `CLASS_NAMES[v - 1]`."""
 
-PHOTOGRAPHS: dict[str, tuple[str, str]] = {
-    "cat": ("skimage/data/chelsea.png", "S. van der Walt, CC0"),
-    "coffee": ("skimage/data/coffee.png", "R. Michetti, CC0"),
-    "astronaut": ("skimage/data/astronaut.png", "NASA, public domain"),
-    "rocket": ("skimage/data/rocket.jpg", "SpaceX, public domain"),
-    "horse": ("skimage/data/horse.png", "A. Preuss, CC0 (a drawing)"),
-    "coins": ("skimage/data/coins.png", "Brooklyn Museum, no known copyright restrictions"),
-    "camera": ("skimage/data/camera.png", "L. Varshney, CC0"),
-    "brick": ("skimage/data/brick.png", "CC0Textures, CC0"),
-    "grass": ("skimage/data/grass.png", "linolafett, CC0"),
-    "gravel": ("skimage/data/gravel.png", "CC0Textures, CC0"),
-    "motorcycle": ("skimage/data/motorcycle_left.png", "Middlebury stereo 2014, Scharstein et al."),
-    "temple": ("sklearn/datasets/images/china.jpg", "danielbuechele, CC BY 2.0"),
-    "flower": ("sklearn/datasets/images/flower.jpg", "vultilion, CC BY 2.0"),
-}
-"""Pictures inside the wheels of scikit-image and scikit-learn: name -> (file, source, licence)."""
+PHOTOGRAPHS = json.loads((Path(__file__).parent / "photographs.json").read_text(encoding="utf-8"))
+"""Pictures inside scikit-image and scikit-learn, by name: "wheel", "file", "source" (licence)."""
 
 
 def data_dir() -> Path:
-    """Return DINOV2_DATA, else the package's or the checkout's; FileNotFoundError: none."""
+    """Return DINOV2_DATA, else the package's data, else the checkout's (or FileNotFoundError)."""
     package = Path(__file__).resolve().parent
     named = os.environ.get("DINOV2_DATA")
     candidates = [Path(named)] if named else [package / "data", package.parent / "data"]
@@ -150,13 +136,12 @@ def read_scenes(folder: str | Path) -> Scenes:
     """
     path = Path(folder) / "metadata.jsonl"
     table: list[dict[str, Any]] = []
-    with path.open(encoding="utf-8") as lines:
-        for n, line in enumerate(lines, 1):
-            try:
-                row = json.loads(line)
-                table.append({"objects": [], "file_name": row["file_name"]} | row)
-            except (ValueError, KeyError, TypeError) as error:
-                raise ValueError(f"{path}, line {n}: needs a 'file_name' ({error!r})") from error
+    for n, line in enumerate(path.read_bytes().splitlines(), 1):
+        try:
+            row = json.loads(line)
+            table.append({"objects": []} | row | {"file_name": os.fspath(row["file_name"])})
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{path}, line {n}: needs a 'file_name' ({error!r})") from error
     return Scenes(path.parent, table)
 
 
@@ -188,5 +173,4 @@ def project(world: ArrayLike, camera: Mapping[str, Any]) -> tuple[NDArray[Any], 
 
 def photographs() -> dict[str, Image.Image]:
     """Return the `PHOTOGRAPHS`, RGB, by name; nothing is downloaded."""
-    places = {name: path.split("/", 1) for name, (path, _) in PHOTOGRAPHS.items()}
-    return {name: open_image(resources.files(top) / file) for name, (top, file) in places.items()}
+    return {n: open_image(resources.files(p["wheel"]) / p["file"]) for n, p in PHOTOGRAPHS.items()}

@@ -1,7 +1,5 @@
 """Small random DINOv2s, a CLIP and a Stable Diffusion in the file layout of the hub; pictures."""
 
-import json
-
 import numpy as np
 import pytest
 import torch
@@ -19,6 +17,7 @@ from transformers import (
 )
 
 from dinov2_helpers import load_clip, load_dinov2
+from tools.standins import CLIP_PREPROCESSOR, PREPROCESSOR, SCHEDULER, write_preprocessor
 
 # Models as small as these are several times slower on more threads, above all on a busy machine.
 torch.set_num_threads(1)
@@ -33,38 +32,11 @@ SIZES = {
     # larger than usual: different pictures must get clearly different features
     "initializer_range": 0.2,
 }
-# as in facebook/dinov2-base
-PREPROCESSOR = {
-    "crop_size": {"height": 224, "width": 224},
-    "do_center_crop": True,
-    "do_convert_rgb": True,
-    "do_normalize": True,
-    "do_rescale": True,
-    "do_resize": True,
-    "image_mean": [0.485, 0.456, 0.406],
-    "image_processor_type": "BitImageProcessor",
-    "image_std": [0.229, 0.224, 0.225],
-    "resample": 3,
-    "rescale_factor": 0.00392156862745098,
-    "size": {"shortest_edge": 256},
-}
-# as in openai/clip-vit-base-patch32, but for the 112 pixels: an older form than the above
-CLIP_PREPROCESSOR = {
-    "crop_size": 112,
-    "do_center_crop": True,
-    "do_normalize": True,
-    "do_resize": True,
-    "feature_extractor_type": "CLIPFeatureExtractor",
-    "image_mean": [0.48145466, 0.4578275, 0.40821073],
-    "image_std": [0.26862954, 0.26130258, 0.27577711],
-    "resample": 3,
-    "size": 112,
-}
 
 
 def save(model, folder, preprocessor=PREPROCESSOR):
     model.save_pretrained(folder)
-    (folder / "preprocessor_config.json").write_text(json.dumps(preprocessor))
+    write_preprocessor(folder, preprocessor)
     return folder
 
 
@@ -125,7 +97,7 @@ def clip_folder(tmp_path_factory):
     config = CLIPConfig(text_config=tower | text, vision_config=tower | vision, projection_dim=24)
     folder = tmp_path_factory.mktemp("models") / "clip"
     tokenizer.save_pretrained(folder)
-    return save(CLIPModel(config), folder, CLIP_PREPROCESSOR)
+    return save(CLIPModel(config), folder, CLIP_PREPROCESSOR | {"crop_size": 112, "size": 112})
 
 
 @pytest.fixture(scope="session")
@@ -152,16 +124,12 @@ def diffusion_folder(clip_folder, tmp_path_factory):
         norm_num_groups=4,
         sample_size=64,
     )
-    scheduler = PNDMScheduler(
-        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", skip_prk_steps=True,
-        set_alpha_to_one=False, steps_offset=1,
-    )  # fmt: skip
     parts = {
         "vae": vae,
         "unet": unet,
         "text_encoder": CLIPTextModel.from_pretrained(clip_folder),
         "tokenizer": CLIPTokenizer.from_pretrained(clip_folder),
-        "scheduler": scheduler,
+        "scheduler": PNDMScheduler(**SCHEDULER),
         **dict.fromkeys(("safety_checker", "feature_extractor")),
     }
     folder = tmp_path_factory.mktemp("models") / "diffusion"

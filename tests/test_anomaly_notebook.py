@@ -12,7 +12,6 @@ from sklearn.neighbors import NearestNeighbors
 from torch.utils.flop_counter import FlopCounterMode
 
 from dinov2_helpers import extract_features, load_dinov2, samples
-from dinov2_helpers.defects import Inspection, read_inspection
 from tools import pairing
 from tools.lift import lift
 from tools.project import Project
@@ -22,7 +21,8 @@ from tools.project import Project
 def notebook():
     source = pairing.read_source(Project(), "06_anomaly_detection")
     return lift(
-        source, "appraise", "article", "blob", "build", "coreset", "crops", "cut_after",
+        source, "Inspection", "appraise", "article", "blob", "build", "coreset", "crops",
+        "cut_after", "read_inspection",
         "cut_paste", "directions", "enlarge", "foreground", "held_out", "lies_still",
         "mahalanobis", "model_work", "nearby", "nearest", "nearest_by_picture", "nearest_maps",
         "outlined", "painted", "pca_residual", "pixel_scores", "rebuild", "rebuild_anywhere",
@@ -326,7 +326,7 @@ def test_work_of_rebuilding(notebook):
 
 def test_fewer_good_pictures_to_test_on(notebook):
     kinds = np.array(["bent", "good", "good", "cut", "good", "bent"])
-    whole = Inspection([], list("abcdef"), kinds, {})
+    whole = notebook["Inspection"]([], list("abcdef"), kinds, {})
     few = notebook["with_fewer_good"](whole, 2)
     assert few.test == list("abcdf") and list(few.kinds) == ["bent", "good", "good", "cut", "bent"]
     assert notebook["with_fewer_good"](few, 20).test == few.test
@@ -360,7 +360,7 @@ def build(notebook, dinov2):
 
 
 def test_a_detector_for_a_folder(notebook, build, folder, capsys):
-    mine = read_inspection(folder)
+    mine = notebook["read_inspection"](folder)
     maps, limit = build(mine.train, mine.test, 84, 3)
     stopped = notebook["top_mean"](maps) > limit
     assert stopped[mine.kinds == "hole"].all()
@@ -369,16 +369,16 @@ def test_a_detector_for_a_folder(notebook, build, folder, capsys):
 
 
 def test_two_good_pictures_are_enough_and_nothing_to_test_is_said(notebook, build, folder, capsys):
-    mine = read_inspection(folder)
+    mine = notebook["read_inspection"](folder)
     maps, limit = build(mine.train[:2], [], 84, 3)
     assert maps.shape[0] == 0 and limit > 0
-    notebook["appraise"](Inspection(mine.train[:2], [], mine.kinds[:0], {}), maps)
+    notebook["appraise"](notebook["Inspection"](mine.train[:2], [], mine.kinds[:0], {}), maps)
     assert "Not measured" in capsys.readouterr().out
 
 
 def test_misfit_masks_leave_the_image_scores(notebook, build, folder, capsys):
     Image.new("L", (10, 8)).save(folder / "ground_truth/hole/1_mask.png")
-    mine = read_inspection(folder)
+    mine = notebook["read_inspection"](folder)
     maps, _ = build(mine.train, mine.test, 84, 3)
     notebook["appraise"](mine, maps)
     printed = capsys.readouterr().out
@@ -386,8 +386,8 @@ def test_misfit_masks_leave_the_image_scores(notebook, build, folder, capsys):
     assert "Pixels not measured" in printed and "(10, 8) pixels" in printed
 
 
-def test_pictures_of_several_shapes(build, folder, picture):
+def test_pictures_of_several_shapes(notebook, build, folder, picture):
     picture(126, 84).save(folder / "train/good/9.png")
-    mine = read_inspection(folder)
+    mine = notebook["read_inspection"](folder)
     with pytest.raises(ValueError, match="several shapes: cut them to one"):
         build(mine.train, mine.test, 84, 3)

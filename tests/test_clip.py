@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 from transformers import CLIPImageProcessor, CLIPModel, CLIPProcessor, CLIPTokenizer
 
 from dinov2_helpers import ModelError, extract_features, load_clip
-from dinov2_helpers.models import REVISIONS
+from dinov2_helpers.models import WEIGHTS
 
 CLOSE = 1e-5
 TEXTS = ["a dog", "Cat, dog,  cat!", "", "a cat on a mat", "dog"]
@@ -170,7 +170,7 @@ def test_hub_cache_is_enough(clip_folder, tmp_path, monkeypatch, profile, name):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     snapshots = tmp_path / f"models--{name.replace('/', '--')}" / "snapshots"
-    shutil.copytree(clip_folder, snapshots / REVISIONS[name])
+    shutil.copytree(clip_folder, snapshots / WEIGHTS[name]["revision"])
     monkeypatch.setenv("DINOV2_PROFILE", profile)
     assert load_clip(device="cpu").name == load_clip(name, device="cpu").name == name
 

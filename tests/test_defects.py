@@ -1,12 +1,16 @@
-"""The reader of inspection pictures: MVTec AD's layout, and clear words where it is not met."""
+"""Notebook 06 reads inspection pictures in MVTec AD's layout, and says where a folder differs."""
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from dinov2_helpers import samples
-from dinov2_helpers.defects import read_inspection
+from tools import pairing
+from tools.lift import lift
+from tools.project import Project
 
+code = lift(pairing.read_source(Project(), "06_anomaly_detection"), "read_inspection", "true_masks")
+read_inspection, true_masks = code["read_inspection"], code["true_masks"]
 CATEGORIES = ("car", "mug", "rocket", "tiles", "wood")
 
 
@@ -34,7 +38,7 @@ def test_layout(folder):
     assert [path.name for path in read.train] == ["000.png", "001.png", "002.png"]
     assert list(read.kinds) == ["bent"] * 3 + ["good"]
     assert [path.parent.name for path in read.test] == list(read.kinds)
-    masks = read.masks()
+    masks = true_masks(read)
     assert masks.shape == (4, 16, 20) and masks.dtype == bool
     assert masks.sum(axis=(1, 2)).tolist() == [2, 4, 6, 0]
     assert masks[0, 3:5, 2].all()
@@ -46,7 +50,7 @@ def test_masks_without_the_suffix_and_other_picture_types(folder):
     for path in sorted((folder / "test/bent").iterdir()):
         Image.open(path).save(path.with_suffix(".jpg"))
         path.unlink()
-    assert read_inspection(folder).masks().sum() == 12
+    assert true_masks(read_inspection(folder)).sum() == 12
 
 
 def test_training_pictures_alone_are_enough(folder):
@@ -77,28 +81,28 @@ def test_a_broken_picture_is_named_and_left_out(folder, name, left, capsys):
     path.write_bytes(path.read_bytes()[:40])
     read = read_inspection(folder)
     assert (len(read.train), len(read.test)) == left
-    assert len(read.masks()) == len(read.kinds) == left[1]
+    assert len(true_masks(read)) == len(read.kinds) == left[1]
     assert f"left out: {path}: cannot be used: " in capsys.readouterr().out
 
 
 def test_a_missing_mask_is_named(folder):
     (folder / "ground_truth/bent/001_mask.png").unlink()
     with pytest.raises(ValueError, match=r"001.png: draw ground_truth/bent/001_mask.png"):
-        read_inspection(folder).masks()
+        true_masks(read_inspection(folder))
 
 
 def test_a_mask_of_another_size_is_named(folder):
     write(folder / "ground_truth/bent/001_mask.png", (10, 8))
     expected = r"001_mask.png: \(10, 8\) pixels, but its picture has {\(20, 16\)}"
     with pytest.raises(ValueError, match=expected):
-        read_inspection(folder).masks()
+        true_masks(read_inspection(folder))
 
 
 def test_pictures_of_several_sizes(folder):
     write(folder / "test/good/001.png", (30, 30))
     read = read_inspection(folder)
     with pytest.raises(ValueError, match="several sizes"):
-        read.masks()
+        true_masks(read)
 
 
 def test_links_out_of_the_folder_are_not_followed(folder, tmp_path):
@@ -112,7 +116,7 @@ def test_links_out_of_the_folder_are_not_followed(folder, tmp_path):
 @pytest.mark.parametrize("category", CATEGORIES)
 def test_sample_data(category):
     read = read_inspection(samples.data_dir() / "defects" / category)
-    masks = read.masks()
+    masks = true_masks(read)
     assert len(read.train) == 40 and masks.shape == (70, 224, 224)
     np.testing.assert_array_equal(masks.any(axis=(1, 2)), read.kinds != "good")
     assert len(set(read.kinds)) == 5

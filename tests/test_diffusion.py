@@ -10,7 +10,7 @@ from diffusers import StableDiffusionPipeline
 from safetensors.torch import load_file, save_file
 
 from dinov2_helpers import ModelError, load_diffusion
-from dinov2_helpers.models import REVISIONS
+from dinov2_helpers.models import WEIGHTS
 
 NAME = "stable-diffusion-v1-5/stable-diffusion-v1-5"
 
@@ -112,7 +112,7 @@ def test_hub_cache_is_enough(diffusion_folder, tmp_path, monkeypatch):
     with pytest.raises(ModelError, match=r"No diffusion .small.*load_diffusion.*once with network"):
         load_diffusion("small", device="cpu")
     home = tmp_path / f"models--{NAME.replace('/', '--')}"
-    cached = shutil.copytree(diffusion_folder, home / "snapshots" / REVISIONS[NAME])
+    cached = shutil.copytree(diffusion_folder, home / "snapshots" / WEIGHTS[NAME]["revision"])
     assert load_diffusion("small", device="cpu").unet.config.sample_size == 8
     (cached / "vae" / "diffusion_pytorch_model.safetensors").unlink()
     with pytest.raises(ModelError, match="once with network"):

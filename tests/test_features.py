@@ -1,3 +1,5 @@
+import contextlib
+import copy
 import dataclasses
 import io
 import shutil
@@ -9,7 +11,13 @@ import torch
 from PIL import Image
 from transformers import pipeline
 
-from dinov2_helpers import extract_features, features, load_dinov2, open_image
+from dinov2_helpers import (
+    extract_features,
+    features,
+    load_dinov2,
+    open_image,
+    stream_features,
+)
 from dinov2_helpers.images import geometry
 
 CLOSE = 1e-5
@@ -298,7 +306,7 @@ def test_batch_size_follows_memory(dinov2, eager):
     def largest(model, side):
         pixels = np.broadcast_to(np.float32(0), (3, side, side))
         jobs = [features._Job(i, "", (side, side), pixels=pixels) for i in range(100)]
-        return len(next(features._batches(model, jobs, None)))
+        return len(next(features._batches(model, jobs, None, {})))
 
     assert largest(dinov2, 224) == features.MAX_BATCH > largest(dinov2, 896) > 1
     assert largest(eager, 1792) == 1
@@ -386,17 +394,80 @@ def test_damaged_cache_entries_are_computed_again(dinov2, picture, tmp_path, for
     assert len(forwards) == 1 + len(damages)
 
 
-def test_cache_is_written_whole_or_not_at_all(dinov2, pictures, tmp_path, monkeypatch, forwards):
+def test_a_cache_that_cannot_be_written_is_said_once_and_leaves_nothing(
+    dinov2, pictures, tmp_path, monkeypatch, forwards, capsys
+):
     def fail(*paths):
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patched:
         patched.setattr("pathlib.Path.replace", fail)
-        with pytest.raises(OSError, match="No space left"):
-            extract_features(dinov2, pictures[0], cache=tmp_path)
+        found = extract_features(dinov2, pictures, cache=tmp_path)
+    assert len(found) == 5
+    assert capsys.readouterr().out.count("No space left on device; going on without it") == 1
+    assert entries(tmp_path) == []
+    forwards.clear()
     for _ in range(2):
         extract_features(dinov2, pictures[0], cache=tmp_path)
-    assert forwards == [0, 0]  # at the failure and after it, then from the cache
+    assert forwards == [0]  # then from the cache
+
+
+def test_a_stream_is_the_same_in_parts(dinov2, pictures, messy, capsys):
+    whole = extract_features(dinov2, [*pictures, None], fit="pad")
+    parts = list(stream_features(dinov2, iter([*pictures, None]), chunk=2, fit="pad"))
+    assert [len(part) for part in parts] == [2, 2, 1]
+    assert differ(np.concatenate([part.cls for part in parts]), whole.cls) < CLOSE
+    assert np.concatenate([part.index for part in parts]).tolist() == [0, 1, 2, 3, 4]
+    assert [one.index for part in parts for one in part.skipped] == [5]
+    means = np.concatenate([part.pooled("mean") for part in parts])
+    assert differ(means, whole.pooled("mean")) < CLOSE
+
+    capsys.readouterr()
+    empty, full = stream_features(dinov2, [None, None, pictures[0]], chunk=2)
+    assert (len(empty), len(full), empty.cls.shape) == (0, 1, (0, 48))
+    assert empty.pooled("mean").shape == (0, 48) and len(empty.skipped) == 2
+    assert "2 of 2 pictures skipped" in capsys.readouterr().out
+
+    root, good = messy
+    names = [name for part in stream_features(dinov2, root, chunk=3) for name in part.names]
+    assert len(names) == len(good) and names[0] == "03 sixteen.png"
+
+
+def test_a_stream_reads_no_further_than_it_must(dinov2, picture):
+    given = []
+
+    def endless():
+        while True:
+            given.append(picture(28, 28))
+            yield given[-1]
+
+    stream = stream_features(dinov2, endless(), chunk=3, fit="resize")
+    assert len(next(stream)) == 3 and len(given) == 3
+
+
+def test_packed_layers_give_the_same_numbers_and_leave_the_model_alone(any_dinov2, pictures):
+    layers = [m for m in any_dinov2.model.modules() if isinstance(m, torch.nn.Linear)]
+    packed = extract_features(any_dinov2, pictures)
+    assert all(layer in features._LAID_OUT for layer in layers)  # or the above was not packed
+    assert not any("forward" in vars(layer) for layer in layers)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(features, "_packed", lambda model: contextlib.nullcontext())
+        plain = extract_features(any_dinov2, pictures)
+    assert 0 <= differ(packed.patches, plain.patches) < CLOSE
+    copied = copy.deepcopy(any_dinov2.model)  # what is packed is no part of the model
+    assert copied.state_dict().keys() == any_dinov2.model.state_dict().keys()
+
+
+def test_changed_weights_are_packed_anew(dinov2_folder, pictures):
+    model = load_dinov2(dinov2_folder, device="cpu")
+    before = extract_features(model, pictures[0]).cls
+    with torch.no_grad():
+        model.model.encoder.layer[0].mlp.fc1.weight.mul_(2)
+    after = extract_features(model, pictures[0]).cls
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(features, "_packed", lambda model: contextlib.nullcontext())
+        assert differ(extract_features(model, pictures[0]).cls, after) < CLOSE
+    assert differ(before, after) > 0.01
 
 
 def test_crop_sees_the_centre(dinov2, pictures):

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dinov2_helpers import ImageError, list_images, open_image, to_pixels
+from dinov2_helpers import ImageError, iter_images, open_image, to_pixels
 from dinov2_helpers.images import SUFFIXES, geometry
 
 
@@ -114,7 +114,7 @@ def test_what_is_no_picture(tmp_path, monkeypatch):
     for name, reason in {
         "a.png": "cannot identify image file",
         "b.png": "cannot identify image file",
-        "c.png": "Is a directory",
+        "c.png": "it is not a regular file",
         "d.png": "exceeds limit of 800 pixels",
         "e.png": "No such file",
     }.items():
@@ -143,7 +143,7 @@ def test_arrays(picture):
             open_image(wrong, "image 7")
 
 
-def test_list_images(tmp_path):
+def test_iter_images(tmp_path):
     for name in ("b10.jpg", "b2.JPEG", "a/1.png", "a/.x.png", ".h/1.png", "note.txt", "ü ñ.webp"):
         path = tmp_path / "mine" / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -154,13 +154,12 @@ def test_list_images(tmp_path):
     (root / "link.png").symlink_to(tmp_path / "outside.png")
     (root / "broken.png").symlink_to(root / "nothing")
     (root / "loop").symlink_to(root, target_is_directory=True)
-    names = [path.relative_to(root).as_posix() for path in list_images(root)]
-    assert names == ["a/1.png", "b10.jpg", "b2.JPEG", "broken.png", "ü ñ.webp"]
-    assert [p.name for p in list_images(root, recursive=False)] == names[1:]
+    names = [path.relative_to(root).as_posix() for path in iter_images(root)]
+    assert names == ["b10.jpg", "b2.JPEG", "broken.png", "ü ñ.webp", "a/1.png"]
     (tmp_path / "empty").mkdir()
     for folder in ("empty", "missing", "outside.png"):
         with pytest.raises(FileNotFoundError, match=folder):
-            list_images(tmp_path / folder)
+            list(iter_images(tmp_path / folder))
 
 
 def test_all_suffixes_can_be_opened(tmp_path):

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 import dinov2_helpers
 from dinov2_helpers import ModelError, load_dinov2
-from dinov2_helpers.models import PROFILES, REVISIONS, about, current_profile
+from dinov2_helpers.models import PROFILES, WEIGHTS, about, current_profile
 
 
 @pytest.fixture
@@ -50,12 +50,12 @@ def test_profiles(monkeypatch):
     assert PROFILES["base-with-registers"].dinov2 == "facebook/dinov2-with-registers-base"
     for name, profile in PROFILES.items():
         assert profile.name == name
-        assert (name == "tiny") == (profile.download_mb == 0)
     assert list(PROFILES)[::4] == ["tiny", "giant", "giant-with-registers"]
     of_hub = [profile for name, profile in PROFILES.items() if name != "tiny"]
-    assert REVISIONS.keys() == {model for p in of_hub for model in (p.dinov2, p.clip, p.diffusion)}
-    assert all(re.fullmatch(r"[0-9a-f]{40}", revision) for revision in REVISIONS.values())
-    assert len(set(REVISIONS.values())) == len(REVISIONS) == 11
+    assert WEIGHTS.keys() == {model for p in of_hub for model in (p.dinov2, p.clip, p.diffusion)}
+    revisions = {weights["revision"] for weights in WEIGHTS.values()}
+    assert all(re.fullmatch(r"[0-9a-f]{40}", revision) for revision in revisions)
+    assert len(revisions) == len(WEIGHTS) == 11
     monkeypatch.delenv("DINOV2_PROFILE", raising=False)
     assert current_profile() is PROFILES["tiny"]
     monkeypatch.setenv("DINOV2_PROFILE", "huge")
@@ -119,7 +119,9 @@ def test_hub_cache_is_enough(dinov2_folder, tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     snapshots = tmp_path / "models--facebook--dinov2-small" / "snapshots"
-    cached = shutil.copytree(dinov2_folder, snapshots / REVISIONS["facebook/dinov2-small"])
+    cached = shutil.copytree(
+        dinov2_folder, snapshots / WEIGHTS["facebook/dinov2-small"]["revision"]
+    )
     assert load_dinov2("small", device="cpu").name == "facebook/dinov2-small"
     assert load_dinov2("facebook/dinov2-small", device="cpu").dim == 48
     # other programs leave snapshots with nothing but the weights

@@ -7,9 +7,7 @@ import numpy as np
 import pytest
 from bs4 import BeautifulSoup
 from matplotlib import pyplot
-from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
-from matplotlib.offsetbox import AnnotationBbox
 from nbconvert import HTMLExporter
 from PIL import Image
 
@@ -20,16 +18,10 @@ NOISE = [
     Image.fromarray(RNG.integers(0, 256, (32, 32, 3), np.uint8)).resize((224, 224))
     for _ in range(3)
 ]
-XY = RNG.normal(size=(40, 2))
-NAMES = np.array([f"class {i % 16}" for i in range(40)])
 ALT = 'A "quoted" description, with <angles>'
 
 FIGURES = {
     "images": lambda alt: plotting.show_images([*NOISE, np.eye(4)], alt=alt, bar="value"),
-    "scatter": lambda alt: plotting.scatter({"PCA": XY, "t-SNE": XY}, NAMES, alt=alt),
-    "thumbnails": lambda alt: plotting.scatter(
-        {"PCA": XY}, XY[:, 0], alt=alt, images=[NOISE[0]] * 40, n_thumbs=5
-    ),
     "curves": lambda alt: plotting.curves(range(9), {"a": RNG.random((5, 9))}, alt=alt),
     "heatmap": lambda alt: plotting.heatmap(np.eye(2), ["a", "b"], ["c", "d"], alt=alt),
 }
@@ -141,36 +133,6 @@ def test_pca_ignores_patches_outside_the_mask():
     [colour], [again] = (plotting.pca_rgb([p], mask=[mask]) for p in (patches, far))
     np.testing.assert_array_equal(colour, again)
     assert (colour[2:] == 1).all() and not (colour[:2] == 1).all()
-
-
-def test_scatter_names_every_class_by_a_look_of_its_own():
-    figure = plotting.scatter({"PCA": XY}, NAMES, alt=ALT, legend="class")
-    [legend] = figure.legends
-    assert [text.get_text() for text in legend.get_texts()] == sorted(set(NAMES))
-    looks = {
-        (to_hex(points.get_facecolor()[0]), points.get_paths()[0].vertices.tobytes())
-        for points in figure.axes[0].collections
-    }
-    assert len(looks) == 16
-
-
-def test_scatter_colours_numbers_by_a_scale():
-    figure = plotting.scatter({"PCA": XY}, XY[:, 0], alt=ALT, legend="degrees")
-    assert not figure.legends and figure.axes[1].get_ylabel() == "degrees"
-    np.testing.assert_array_equal(figure.axes[0].collections[0].get_array(), XY[:, 0])
-
-
-def test_thumbnails_are_far_apart_and_framed_in_their_colours():
-    labels = np.array(["a"] * 20 + ["b"] * 20)
-    crowd = np.vstack([RNG.normal(size=(36, 2)) / 100, [[9, 9], [-9, 9], [9, -9], [-9, -9]]])
-    figure = plotting.scatter({"": crowd}, labels, alt=ALT, images=[NOISE[0]] * 40, n_thumbs=5)
-    boxes = [a for a in figure.axes[0].artists if isinstance(a, AnnotationBbox)]
-    drawn = {tuple(box.xy) for box in boxes}
-    assert len(drawn) == 5 and drawn >= {(9, 9), (-9, 9), (9, -9), (-9, -9)}
-    for box in boxes:
-        label = labels[(crowd == box.xy).all(axis=1)][0]
-        frame = to_hex(box.patch.get_edgecolor()).upper()
-        assert frame == plotting.COLOURS[["a", "b"].index(label)]
 
 
 def test_curves_draw_mean_and_percentiles_of_the_draws():

@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from dinov2_helpers import ModelError
-from dinov2_helpers.models import PROFILES, REVISIONS
+from dinov2_helpers.models import PROFILES, WEIGHTS
 from tools.prefetch import main, prefetch
 
 
@@ -23,7 +23,7 @@ def cache(dinov2_folder, clip_folder, diffusion_folder, tmp_path, monkeypatch):
     }
     for repo, folder in folders.items():
         home = tmp_path / f"models--{repo.replace('/', '--')}"
-        shutil.copytree(folder, home / "snapshots" / REVISIONS[repo])
+        shutil.copytree(folder, home / "snapshots" / WEIGHTS[repo]["revision"])
     return tmp_path
 
 

@@ -11,7 +11,7 @@ import jupytext
 import nbformat
 from nbformat import NotebookNode
 
-from dinov2_helpers.models import PROFILES
+from dinov2_helpers.models import PROFILES, WEIGHTS
 from tools import blocks
 from tools.project import Project
 
@@ -163,6 +163,7 @@ def cost_card(project: Project, stem: str) -> str:
     """Markdown table of what the notebook costs, per profile."""
     rows = ["| profile | time | peak memory | download |", "| --- | --- | --- | --- |"]
     costs = read_costs(project).get(stem)
+    code = project.source(stem).read_text(encoding="utf-8")
     for profile in PROFILES.values():
         measured = "not measured | not measured"
         if profile.name == COMMITTED_PROFILE and costs:
@@ -170,6 +171,11 @@ def cost_card(project: Project, stem: str) -> str:
                 f"{costs['seconds']:.0f} s on {costs['cores']} CPU cores | "
                 f"{costs['peak_mb'] / 1000:.1f} GB"
             )
-        download = f"{profile.download_mb:,} MB, once" if profile.download_mb else "nothing"
+        megabytes = sum(
+            WEIGHTS[getattr(profile, kind)]["megabytes"]
+            for kind in ("dinov2", "clip", "diffusion")
+            if f"load_{kind}(" in code and profile.name != COMMITTED_PROFILE
+        )
+        download = f"{megabytes:,} MB, once" if megabytes else "nothing"
         rows.append(f"| `{profile.name}` | {measured} | {download} |")
     return "\n".join(rows)

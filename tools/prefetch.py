@@ -15,7 +15,7 @@ from typing import Any
 from huggingface_hub import constants, scan_cache_dir
 
 from dinov2_helpers import load_clip, load_diffusion, load_dinov2
-from dinov2_helpers.models import PROFILES, REVISIONS
+from dinov2_helpers.models import PROFILES, WEIGHTS
 
 CHUNK = 2**24
 
@@ -55,7 +55,7 @@ def prefetch(profile: str) -> list[str]:
     lines, total = [], 0
     for repo, load in loaders.items():
         load(profile, device="cpu")
-        for name, path in sorted(cached_files(repo, REVISIONS[repo])):
+        for name, path in sorted(cached_files(repo, WEIGHTS[repo]["revision"])):
             size = path.stat().st_size
             lines.append(f"{sha256(path)}  {size / 1e6:9.1f} MB  {repo}/{name}")
             total += size

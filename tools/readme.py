@@ -1,10 +1,15 @@
-"""The generated passages of README.md: `python -m tools.readme` writes, `--check` compares them."""
+"""Generated passages of README.md and docs/scaling.md.
+
+`python -m tools.readme` writes them, `--check` compares them.
+"""
 
 import argparse
 import sys
 from collections.abc import Mapping, Sequence
 
-from dinov2_helpers.models import PROFILES
+from benchmarks import sizing, table
+from benchmarks.run_record import RESULTS
+from dinov2_helpers.models import PROFILES, WEIGHTS
 from tools import blocks, pairing, recorded
 from tools.project import Project
 
@@ -16,6 +21,9 @@ def passages(project: Project) -> dict[str, str]:
         "notebooks": _notebooks(project),
         "ledger": ledger(recorded.read(project.results / claims)),
         "profiles": _profiles(),
+        "weights": _weights(),
+        "bench": _bench(),
+        "sizing": _sizing(),
     }
 
 
@@ -56,28 +64,56 @@ def _notebooks(project: Project) -> str:
 
 
 def _profiles() -> str:
-    rows = []
-    for profile in PROFILES.values():
-        download = f"{profile.download_mb:,} MB" if profile.download_mb else "none"
-        names = [f"`{name}`" for name in (profile.name, profile.dinov2, profile.clip)]
-        rows.append([*names, download, profile.licence])
-    return _table(("profile", "DINOv2", "CLIP", "DINOv2's download", "and its licence"), rows)
+    rows = [
+        [f"`{name}`" for name in (profile.name, profile.dinov2, profile.clip)]
+        for profile in PROFILES.values()
+    ]
+    return _table(("profile", "DINOv2", "CLIP"), rows)
+
+
+def _weights() -> str:
+    rows = [
+        [
+            f"`{name}`",
+            f"`{weights['revision'][:7]}`",
+            f"{weights['megabytes']:,} MB",
+            weights["licence"],
+        ]
+        for name, weights in WEIGHTS.items()
+    ]
+    return _table(("on the Hugging Face hub", "revision", "download", "licence"), rows)
+
+
+def _bench() -> str:
+    lines = [_table(table.readme_heads(), table.readme_rows()), *table.readme_lines()]
+    return "\n\n".join(lines)
+
+
+def _sizing() -> str:
+    report = table.read(RESULTS / "extraction.json")
+    decoding = [1 / floor["decoding_seconds"] for floor in report["floors"].values()]
+    sizes = _table(sizing.HEADS, sizing.rows(report))
+    machine = f"{table.machine(report['run'])}; they decode {min(decoding):.0f} pictures a second"
+    return f"{sizes}\n\nThese CPU cores: {machine}."
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Writes or checks README.md; 0 if it is current."""
+    """Writes or checks the files; 0 if they are current."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="do not write, fail if not current")
     check = parser.parse_args(arguments).check
     project = Project()
-    path = project.root / "README.md"
-    text = path.read_text(encoding="utf-8")
-    current = blocks.fill(text, passages(project))
-    if check and text != current:
-        print("README.md is not current: run `make readme`")
-        return 1
-    path.write_text(current, encoding="utf-8", newline="\n")
-    return 0
+    known, stale = passages(project), 0
+    for name in ("README.md", "docs/scaling.md"):
+        path = project.root / name
+        text = path.read_text(encoding="utf-8")
+        current = blocks.fill(text, known)
+        if check and text != current:
+            print(f"{name} is not current: run `make notebooks`")
+            stale = 1
+        elif not check:
+            path.write_text(current, encoding="utf-8", newline="\n")
+    return stale
 
 
 if __name__ == "__main__":

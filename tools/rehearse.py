@@ -1,0 +1,104 @@
+"""Rehearses the notebooks where CI does not go: `make rehearse`.
+
+    python -m tools.rehearse small [01 02 ...]
+    python -m tools.rehearse tiny --own [01 02 ...]
+
+executes them, all or those named by number. Under a profile of the hub they run on stand-ins
+(tools/standins.py) in build/standins: the code paths, shapes and sizes of the real models, with
+random weights, so that what they show and record means nothing. With --own the sections "Your own
+images" get a folder of pictures in many formats, some of them broken. Everything goes to
+build/rehearsal. It takes up to an hour on two cores, so that no test does it.
+"""
+
+import argparse
+import os
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import nbformat
+
+from dinov2_helpers import data_dir, photographs
+from dinov2_helpers.models import PROFILES
+from tools.execution import execute
+from tools.project import Project
+from tools.standins import standins
+
+SECONDS = 7200
+
+
+def own_pictures(folder: Path) -> None:
+    """Fills a folder as readers have them: formats, sizes and places mixed, and some files broken.
+
+    Below `parts` is one in the layout of MVTec AD, with a broken and a misfit file as well.
+    """
+    shutil.rmtree(folder, ignore_errors=True)
+    (folder / "holiday 2024" / "süß").mkdir(parents=True)
+    suffixes = ("jpg", "png", "webp", "bmp", "tif", "gif", "JPEG")
+    for i, (name, image) in enumerate(photographs().items()):
+        place = folder / ("" if i % 3 else "holiday 2024")
+        image.resize((90 + 60 * i, 400 - 20 * i)).save(place / f"{name} ({i}).{suffixes[i % 7]}")
+    cat = photographs()["cat"]
+    nested = folder / "holiday 2024" / "süß"
+    cat.convert("CMYK").save(nested / "cmyk.jpg")
+    cat.convert("RGBA").save(nested / "alpha.png")
+    cat.convert("P").save(nested / "palette.png")
+    cat.save(nested / "animated.gif", save_all=True, append_images=[cat.rotate(90)])
+    whole = (nested / "cmyk.jpg").read_bytes()
+    (folder / "truncated.jpg").write_bytes(whole[: len(whole) // 2])
+    (folder / "00 empty.png").touch()
+    (folder / "notes.txt").write_text("not a picture", encoding="utf-8")
+    parts = shutil.copytree(data_dir() / "defects" / "mug", folder / "parts" / "mug")
+    kept = {path for kind in parts.glob("*/*") for path in sorted(kind.iterdir())[:6]}
+    for path in parts.glob("*/*/*"):
+        if path not in kept:
+            path.unlink()
+    (parts / "train" / "good" / "broken.png").write_bytes(b"")
+    next(iter(sorted((parts / "ground_truth").rglob("*.png")))).unlink()
+
+
+def replacements(stem: str, folder: Path) -> dict[str, str]:
+    """What makes the section "Your own images" of a notebook use a folder."""
+    own = folder / "parts" / "mug" if stem.startswith("06") else folder
+    [target, *_] = sorted(folder.glob("*.png"))[1:]
+    return {
+        "FOLDER = None": f"FOLDER = {str(own)!r}",
+        "TARGET_FILE = None": f"TARGET_FILE = {str(target)!r}",
+    }
+
+
+def rehearse(project: Project, profile: str, numbers: Sequence[str], own: bool) -> int:
+    """Executes notebooks; returns how many failed."""
+    if profile != "tiny":
+        standins(profile, project.build / "standins")
+    os.environ |= {"DINOV2_PROFILE": profile, "HF_HUB_CACHE": str(project.build / "standins")}
+    folder, pictures = project.build / "rehearsal", project.build / "own pictures"
+    folder.mkdir(parents=True, exist_ok=True)
+    own_pictures(pictures)
+    failures = 0
+    for stem in project.stems():
+        if numbers and stem[:2] not in numbers:
+            continue
+        changes = replacements(stem, pictures) if own else None
+        done = execute(project, stem, folder, SECONDS, SECONDS, changes)
+        nbformat.write(done.notebook, folder / f"{stem}.ipynb")
+        costs = done.costs
+        outcome = done.error or "ok"
+        print(f"{stem}: {outcome}, {costs.seconds:.0f} s, {costs.peak_mb:,.0f} MB", flush=True)
+        failures += done.error is not None
+    return failures
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Command line: see the module's text; 0 if all reached their end."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("profile", choices=PROFILES)
+    parser.add_argument("numbers", nargs="*", help="01 to 07; none means all")
+    parser.add_argument("--own", action="store_true", help='rehearse "Your own images" too')
+    options = parser.parse_args(arguments)
+    return min(1, rehearse(Project(), options.profile, options.numbers, options.own))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
