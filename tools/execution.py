@@ -5,10 +5,8 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Mapping
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -162,32 +160,6 @@ def execute(
     }
     costs = Costs(round(seconds, 1), round(memory.peak / 1e6), 0.0, os.cpu_count() or 1)
     return Execution(stem, notebook, costs, error)
-
-
-def _use_threads(threads: str) -> None:
-    os.environ["OMP_NUM_THREADS"] = threads
-
-
-def execute_at_once(
-    project: Project, stems: Sequence[str], results: Path, workers: int = 2
-) -> Iterator[Execution]:
-    """Executes notebooks side by side, and yields each as it ends.
-
-    Two at once share the cores evenly; the small models of the series gain less from a second
-    thread than from a second notebook. Their times are therefore not those of a quiet machine.
-
-    Args:
-        project: the checkout.
-        stems: names of the notebooks, in the order to start them in.
-        results: folder in which each records its numbers in a folder of its name.
-        workers: how many at once.
-    """
-    threads = str(max(1, (os.cpu_count() or 1) // workers))
-    # each in a process of its own, whose children are those of one notebook alone
-    with ProcessPoolExecutor(workers, get_context("spawn"), _use_threads, (threads,)) as pool:
-        running = [pool.submit(execute, project, stem, results / stem) for stem in stems]
-        for future in as_completed(running):
-            yield future.result()
 
 
 def strip(notebook: NotebookNode) -> None:

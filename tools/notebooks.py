@@ -73,14 +73,7 @@ import nbformat
 
 from tools import pairing, recorded
 from tools.checks import check
-from tools.execution import (
-    CELL_SECONDS,
-    Execution,
-    execute,
-    execute_at_once,
-    offline_environment,
-    profile,
-)
+from tools.execution import CELL_SECONDS, Execution, execute, offline_environment, profile
 from tools.page import write_pages
 from tools.project import Project
 
@@ -131,29 +124,19 @@ def execute_stale(project: Project, everything: bool = False) -> int:
 
 
 def run(project: Project) -> int:
-    """Executes every notebook into build/, two at once, and writes the page.
-
-    Returns:
-        Number of notebooks that failed.
-    """
+    """Executes every notebook into build/ and writes the page; the number of failures."""
     results = _empty(project, "results")
     folder = _empty(project, "notebooks")
-    done = {}
-    for execution in execute_at_once(project, _longest_first(project), results):
+    executions = []
+    for stem in project.stems():
+        print(f"{stem} ...", flush=True)
+        execution = execute(project, stem, results)
         print(_report(execution), flush=True)
-        recorded.merge(execution.stem, results / execution.stem, results, profile())
-        nbformat.write(execution.notebook, folder / f"{execution.stem}.ipynb")
-        done[execution.stem] = execution
-    executions = [done[stem] for stem in project.stems()]
+        nbformat.write(execution.notebook, folder / f"{stem}.ipynb")
+        executions.append(execution)
     index = write_pages(project, executions, recorded.read(results / f"{profile()}.json"))
     print(f"\nOpen {index.relative_to(project.root)} in a browser.")
     return sum(execution.error is not None for execution in executions)
-
-
-def _longest_first(project: Project) -> list[str]:
-    """All notebooks, so that none of the long ones is left running alone at the end."""
-    costs = pairing.read_costs(project)
-    return sorted(project.stems(), key=lambda stem: -costs.get(stem, {}).get("seconds", 0))
 
 
 def check_all(project: Project) -> int:

@@ -31,7 +31,7 @@ SECONDS = 7200
 def own_pictures(folder: Path) -> None:
     """Fills a folder as readers have them: formats, sizes and places mixed, and some files broken.
 
-    Below `parts` is one in the layout of MVTec AD, with a broken and a misfit file as well.
+    Below `parts` is one in the layout of MVTec AD, with a broken picture and a mask missing.
     """
     shutil.rmtree(folder, ignore_errors=True)
     (folder / "holiday 2024" / "süß").mkdir(parents=True)

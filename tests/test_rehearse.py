@@ -1,0 +1,84 @@
+"""tools.rehearse: the folder that it gives the sections "Your own images", and how they get it."""
+
+import ast
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dinov2_helpers.images import ImageError, iter_images, open_image
+from tools import pairing
+from tools.lift import lift
+from tools.project import Project
+from tools.rehearse import own_pictures, replacements
+
+PROJECT = Project()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("rehearse") / "own pictures"
+    folder.mkdir()
+    (folder / "left over.png").touch()
+    own_pictures(folder)
+    return folder
+
+
+def opened(folder):
+    """The pictures of a folder by relative path, and the paths of those that cannot be read."""
+    pictures, broken = {}, set()
+    for path in iter_images(folder):
+        name = path.relative_to(folder).as_posix()
+        try:
+            pictures[name] = open_image(path)
+        except ImageError:
+            broken.add(name)
+    return pictures, broken
+
+
+def test_some_pictures_cannot_be_read_and_the_others_can(folder):
+    pictures, broken = opened(folder)
+    assert broken == {"00 empty.png", "truncated.jpg", "parts/mug/train/good/broken.png"}
+    assert len(pictures) > 60 and all(image.mode == "RGB" for image in pictures.values())
+    assert (folder / "notes.txt").exists()
+
+
+def test_formats_sizes_and_places_are_mixed(folder):
+    pictures, _ = opened(folder)
+    own = {name: image for name, image in pictures.items() if not name.startswith("parts/")}
+    suffixes = {Path(name).suffix for name in own}
+    assert suffixes == {".jpg", ".png", ".webp", ".bmp", ".tif", ".gif", ".JPEG"}
+    assert len({image.size for image in own.values()}) > 8
+    assert {str(Path(name).parent) for name in own} == {".", "holiday 2024", "holiday 2024/süß"}
+    assert own["holiday 2024/süß/animated.gif"].info["frames"] == 2
+
+
+def test_notebook_06_reads_the_parts_and_names_what_is_wrong(folder, capsys):
+    source = pairing.read_source(PROJECT, "06_anomaly_detection")
+    code = lift(source, "read_inspection", "true_masks")
+    read = code["read_inspection"](folder / "parts" / "mug")
+    printed = capsys.readouterr().out
+    assert printed.count("left out: ") == 1 and "broken.png" in printed
+    assert len(read.train) == 6
+    kinds, counts = np.unique(read.kinds, return_counts=True)
+    assert len(kinds) == 5 and "good" in kinds and set(counts) == {6}
+    with pytest.raises(ValueError, match="draw ground_truth/"):
+        code["true_masks"](read)
+
+
+@pytest.mark.parametrize("stem", PROJECT.stems())
+def test_one_line_of_each_notebook_is_replaced(folder, stem):
+    cells = pairing.read_source(PROJECT, stem).cells
+    before = "\n".join(cell.source for cell in cells if cell.cell_type == "code")
+    after = before
+    for old, new in replacements(stem, folder).items():
+        after = after.replace(old, new)
+    pairs = list(zip(before.splitlines(), after.splitlines(), strict=True))
+    ((_, changed),) = [(old, new) for old, new in pairs if old != new]
+    (assignment,) = ast.parse(changed.strip()).body
+    path = Path(ast.literal_eval(assignment.value))
+    if stem.startswith("07"):
+        assert path.parent == folder and open_image(path).mode == "RGB"
+    else:
+        assert path == (folder / "parts" / "mug" if stem.startswith("06") else folder)
+        assert path.is_dir()
