@@ -6,7 +6,7 @@ there is not made again: a run that was stopped, or that lost a worker, goes on 
 without loss and without doubles. The engines "local" and "ray" differ in who calls `Extractor` on
 which part, and in nothing else.
 
-Needs `pip install 'dinov2-in-practice[scale]'`. Paths are those of fsspec: local ones, s3://, gs://,
+Needs `pip install '.[scale]'`. Paths are those of fsspec: local ones, s3://, gs://,
 hdfs://, ... where the package for it is installed.
 """
 

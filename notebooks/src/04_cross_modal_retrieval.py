@@ -1754,7 +1754,7 @@ scratch.cleanup()
 # ## Beyond one machine
 #
 # Nothing so far needs all pictures at once, on one disk or in one memory. `dinov2_scale`, which
-# `pip install 'dinov2-in-practice[scale]'` brings with all that it needs, cuts a folder, or Parquet
+# `pip install '.[scale]'` brings with all that it needs, cuts a folder, or Parquet
 # files of pictures, into parts, and writes the features of each part into one file, whole or not at
 # all. A run that was stopped is called again and makes what is missing. `engine="ray"` gives the
 # same parts to the workers of a Ray cluster, and
