@@ -274,16 +274,21 @@ def extract_dataset(
         gpus: GPUs of each, or a share of one.
         part: Pictures per file; with patches 1024 take hundreds of MB.
         patches: Whether patch tokens are kept too; needs fit="crop", the default.
-        settings: Of `extract_features`: size, fit, batch_size.
+        settings: Of `extract_features`: size, fit, batch_size, and no others.
 
     Raises:
         ModelError: The model cannot be had.
+        TypeError: A setting that the dataset has no column for.
         ValueError: `out` has features of another source, model or setting.
         FileNotFoundError, ValueError: As `list_parts`.
     """
     if patches and settings.get("fit", "crop") != "crop":
         raise ValueError(
             f"patches=True needs fit='crop', not {settings['fit']!r}: one grid for all"
+        )
+    if others := settings.keys() - {"size", "fit", "batch_size"}:
+        raise TypeError(
+            f"{sorted(others)}: of the settings only size, fit and batch_size are known"
         )
     if engine not in ("local", "ray"):
         raise ValueError(f"engine {engine!r} is neither 'local' nor 'ray'")
@@ -297,7 +302,8 @@ def extract_dataset(
         "model": name,
         "weights": _sha256(piece for path in weights for piece in _pieces(path)),
         "patches": patches,
-        "settings": {key: str(value) for key, value in sorted(settings.items())},
+        # not the batch size, on which no number depends: less memory may be what it takes to go on
+        "settings": {key: str(settings.get(key)) for key in ("fit", "size")},
     }
     _agree(out, record)
     make: dict[str, Any] = {

@@ -131,6 +131,16 @@ def test_another_setting_needs_another_folder(source, dinov2_folder, local, chan
         extract_dataset(source, local, dinov2_folder, **{"part": 4} | change)
 
 
+def test_another_batch_size_goes_on_in_the_same_folder(source, dinov2_folder, local):
+    assert extract_dataset(source, local, dinov2_folder, part=4, batch_size=2).made == 0
+
+
+def test_a_setting_without_a_column_is_an_error(source, dinov2_folder, tmp_path):
+    with pytest.raises(TypeError, match=r"\['layers'\]: of the settings only size, fit"):
+        extract_dataset(source, tmp_path / "out", dinov2_folder, layers=[1])
+    assert not (tmp_path / "out").exists()
+
+
 def test_other_weights_need_another_folder(source, registers_folder, local):
     with pytest.raises(ValueError, match="other model, weights"):
         extract_dataset(source, local, registers_folder, part=4)
