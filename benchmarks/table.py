@@ -136,8 +136,8 @@ def sections() -> list[Section]:
         (
             "growth",
             growth,
-            RESULTS / "extraction_growth.json",
-            "-m benchmarks.extraction --grow 100 1000 10000",
+            RESULTS / "growth.json",
+            "-m benchmarks.growth",
         ),
         ("anomaly", anomaly, RESULTS / "anomaly.json", "-m benchmarks.anomaly"),
         (
@@ -221,7 +221,7 @@ def readme_lines() -> list[str]:
         slower = {row["way"] for row in compared if row["times_slower_than_ours"] > 1}
         if faster := sorted({row["way"] for row in compared} - slower):
             lines.append(f"Faster than ours for every model: {', '.join(faster)}.")
-    if report := read(RESULTS / "extraction_growth.json"):
+    if report := read(RESULTS / "growth.json"):
         rows = sorted(report["rows"], key=lambda row: row["n"])
         least, most = rows[0]["n"], rows[-1]["n"]
         each = {
@@ -230,8 +230,9 @@ def readme_lines() -> list[str]:
         }
         peak = max(row["peak_mb"] for row in rows)
         lines.append(
-            f"From {least:,} to {most:,} pictures, `stream_features` takes {each[least]:.0f} and "
-            f"{each[most]:.0f} ms for each on the embedded model, and at most {peak:,} MB."
+            f"From {least:,} to {most:,} pictures at {report['run']['size']} px, `stream_features` "
+            f"takes {each[least]:.1f} and {each[most]:.1f} ms for each on the embedded model, and "
+            f"at most {peak:,} MB ([plot](benchmarks/results/growth.png))."
         )
     return lines
 

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks import anomaly, extraction, faiss_indexes, run_record, table
+from benchmarks import anomaly, extraction, faiss_indexes, growth, run_record, table, ways
 from dinov2_helpers import load_dinov2
 from dinov2_helpers.samples import data_dir
 
@@ -119,31 +119,47 @@ def extracted(out, *more):
     return json.loads(out.read_text())
 
 
-def test_every_way_from_files_to_features_is_measured_or_named_as_missing(quick, tmp_path, capsys):
-    report = extracted(tmp_path / "new" / "results.json")
+def absent(at):
+    ways.need("no_such_package")
+
+
+def test_ways_are_measured_in_processes_or_named_as_missing(quick, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(extraction.WAYS, "absent", (absent, True))
+    names = ["ours", "transformers pipeline", "absent"]
+    report = extracted(tmp_path / "new" / "results.json", "--ways", *names)
     assert report.keys() == {"run", "floors", "rows"}
     assert report["run"].keys() >= MACHINE | {"turns", "sizes", "torch", "transformers"}
     assert report["floors"].keys() == {"tiny"} and report["floors"]["tiny"].keys() == FLOOR
-    assert [row["way"] for row in report["rows"]] == [*extraction.WAYS]
-    measured = {row["way"]: row for row in report["rows"] if "missing" not in row}
-    assert measured.keys() >= {"ours", "the article's loop", "transformers pipeline"}
-    for row in measured.values():
+    assert [row["way"] for row in report["rows"]] == names
+    for row in report["rows"][:2]:
         assert row.keys() == COMPARED
         assert len(row["seconds_each"]) == 2
         assert row["same"] and row["patches_differ_by"] < 1e-5
-    assert measured["ours"]["times_slower_than_ours"] == 1
-    for row in report["rows"]:
-        if "missing" in row:
-            assert row["missing"].startswith("not installed") or "not import" in row["missing"]
+    assert report["rows"][0]["times_slower_than_ours"] == 1
+    assert report["rows"][2]["missing"] == "not installed: no_such_package"
     printed = capsys.readouterr().out
-    assert all(f"tiny   {way}" in printed for way in extraction.WAYS)
+    assert all(f"tiny   {way}" in printed for way in names)
+
+
+@pytest.mark.parametrize("name", ways.WAYS)
+def test_every_way_gives_the_same_numbers(name, dinov2, dinov2_folder, tmp_path):
+    paths = ways.write_pictures(tmp_path, 3)
+    at = ways.Setting(dinov2, dinov2_folder, tmp_path, 1)
+    try:
+        extract = ways.WAYS[name][0](at)
+    except ways.Missing as missing:
+        pytest.skip(str(missing))
+    expected = ways.ours(at)(paths, 1)
+    for found, right in zip(extract(paths, 2), expected, strict=True):
+        assert found.shape == right.shape and np.abs(found - right).max() < 1e-5
+
+
+def careless(at):
+    right = ways.ours(at)
+    return lambda paths, batch: tuple(part + 0.01 for part in right(paths, batch))
 
 
 def test_a_way_that_computes_other_numbers_is_told_apart(quick, tmp_path, monkeypatch, capsys):
-    def careless(at):
-        right = extraction.ours(at)
-        return lambda paths, batch: tuple(part + 0.01 for part in right(paths, batch))
-
     monkeypatch.setitem(extraction.WAYS, "careless", (careless, True))
     report = extracted(tmp_path / "results.json", "--ways", "careless")
     ours, other = report["rows"]
@@ -156,17 +172,17 @@ def test_a_way_that_computes_other_numbers_is_told_apart(quick, tmp_path, monkey
 def test_a_package_that_is_missing_or_broken_is_named(tmp_path, monkeypatch):
     (tmp_path / "built_for_another_torch.py").write_text("raise RuntimeError('no operator')")
     monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(extraction.Missing, match="not installed: no_such_package"):
-        extraction.need("json", "no_such_package")
-    with pytest.raises(extraction.Missing, match="does not import: no operator"):
-        extraction.need("built_for_another_torch")
+    with pytest.raises(ways.Missing, match="not installed: no_such_package"):
+        ways.need("json", "no_such_package")
+    with pytest.raises(ways.Missing, match="does not import: no operator"):
+        ways.need("built_for_another_torch")
 
 
 def test_the_pictures_are_different_files_of_the_stated_sizes(tmp_path):
-    paths = extraction.write_pictures(tmp_path, 20)
+    paths = ways.write_pictures(tmp_path, 20)
     assert len({path.read_bytes() for path in paths}) == 20
     sizes = {Image.open(path).size for path in paths}
-    assert sizes == set(extraction.SIZES)
+    assert sizes == set(ways.SIZES)
     assert {Image.open(path).format for path in paths} == {"JPEG"}
 
 
@@ -199,22 +215,22 @@ def test_all_libraries_multiply_alike():
 
 
 def test_batches_for_others_are_in_order_and_the_last_is_filled(dinov2, tmp_path):
-    paths = extraction.write_pictures(tmp_path, 5)
-    at = extraction.Setting(dinov2, tmp_path, tmp_path, 2)
-    batches = dict(extraction.full_batches(at, paths, 2))
+    paths = ways.write_pictures(tmp_path, 5)
+    at = ways.Setting(dinov2, tmp_path, tmp_path, 2)
+    batches = dict(ways.full_batches(at, paths, 2))
     assert {start: len(pixels) for start, pixels in batches.items()} == {0: 2, 2: 2, 4: 2}
     assert batches[4][0].any() and not batches[4][1].any()
     backwards = {start: pixels[:, :1] for start, pixels in reversed(batches.items())}
-    cls, _ = extraction.in_order(backwards, 5)
-    expected = [extraction.to_pixels(extraction.open_image(p), dinov2)[0] for p in paths]
+    cls, _ = ways.in_order(backwards, 5)
+    expected = [ways.to_pixels(ways.open_image(p), dinov2)[0] for p in paths]
     assert np.array_equal(cls, expected)
 
 
 def test_growth_runs_in_a_process_for_each_size_and_is_drawn(monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(extraction, "GROW_TURNS", 1)
-    monkeypatch.setitem(extraction.PICTURES, "tiny", 2)
+    monkeypatch.setattr(growth, "TURNS", 1)
+    monkeypatch.setattr(growth, "FILES", 2)
     out = tmp_path / "growth.json"
-    assert extraction.main(["--grow", "5", "--threads", "1", "--out", str(out)]) == 0
+    assert growth.main(["5", "--threads", "1", "--out", str(out)]) == 0
     report = json.loads(out.read_text())
     assert report["run"].keys() >= MACHINE
     (row,) = report["rows"]
@@ -280,7 +296,7 @@ def test_the_table_and_the_lines_of_the_readme(tmp_path, monkeypatch, capsys):
     }
     (tmp_path / "extraction.json").write_text(json.dumps(report))
     steps = [{"n": 10, "seconds": 0.2, "peak_mb": 300}, {"n": 1000, "seconds": 21, "peak_mb": 1310}]
-    (tmp_path / "extraction_growth.json").write_text(json.dumps({"run": run, "rows": steps}))
+    (tmp_path / "growth.json").write_text(json.dumps({"run": run | {"size": 112}, "rows": steps}))
     flaw = {"category": "mug", "detector": "nearest", "remembers_bytes": 2_500_000}
     flaw |= {"score_ms": 1.5, "pass_ms": 20.25, "pass": "whole"}
     (tmp_path / "anomaly.json").write_text(json.dumps({"run": run, "rows": [flaw]}))
@@ -302,7 +318,8 @@ def test_the_table_and_the_lines_of_the_readme(tmp_path, monkeypatch, capsys):
     }
     measured, grown = table.readme_lines()  # no line of faster ways, as there are none
     assert "2026-01-02, Abacus, 2 cores, threads: 2" in measured and "within 0.5" in measured
-    assert "From 10 to 1,000 pictures" in grown and "20 and 21 ms" in grown and "1,310 MB" in grown
+    assert "From 10 to 1,000 pictures at 112 px" in grown
+    assert "20.0 and 21.0 ms" in grown and "1,310 MB" in grown
 
 
 def test_committed_results_are_complete():
