@@ -18,7 +18,7 @@ def notebook():
         "depth_loss", "train_head", "edges", "predict", "correlation", "bin_centres",
         "expected_log_depth", "ImageMLP", "LinearHead", "SmallDPT", "stack_cameras", "reproject",
         "neighbours", "flip_loss", "view_loss", "by_distance", "cloud", "splat", "orbit",
-        "rotation", "verdict_of", "resized",
+        "rotation", "verdict_of", "resized", "some_of",
     )  # fmt: skip
 
 
@@ -192,7 +192,7 @@ def test_heads_take_any_grid_and_width(notebook, grid, dim):
     dpt = notebook["SmallDPT"](dim, centres)
     assert linear(patches, cls).shape == bins(patches, cls).shape == (2, *grid)
     fine = dpt(patches, cls)
-    assert fine.shape == (2, 4 * grid[0], 4 * grid[1])
+    assert fine.shape == (2, 2 * grid[0], 2 * grid[1])
     assert fine.exp().min() > 0.5 and fine.exp().max() < 40
     assert notebook["ImageMLP"](dim, 8)(cls[:, :dim]).shape == (2, 8, 8)
 

@@ -21,13 +21,14 @@ from tools.project import Project
 def notebook():
     source = pairing.read_source(Project(), "03_semantic_segmentation")
     return lift(
-        source, "iou", "boundary", "boundary_f", "bootstrap", "enlarge", "best_threshold", "auroc",
-        "article_map", "outliers", "unlike_border", "border", "turn", "RULES", "first_component",
-        "fit_clusters", "clusters_of", "vote", "saliency", "affinity", "normalised_cut",
-        "foreground", "cut_masks", "gains", "crf", "guided_filter", "walker", "probabilities",
-        "low_level", "mixed", "things", "cut_out", "pool", "on_grid", "class_shares", "fit_probe",
-        "training_set", "confusion", "class_iou", "toy_iou", "starts", "tiled", "similar_to",
-        "look_inside", "without_head", "dense",
+        source, "iou", "reach", "boundary", "boundary_f", "bootstrap", "enlarge", "best_threshold",
+        "auroc", "article_map", "outliers", "unlike_border", "border", "turn", "RULES",
+        "first_component", "fit_clusters", "clusters_of", "vote", "tally", "saliency", "elect",
+        "affinity", "normalised_cut", "foreground", "cuts", "cut_masks", "gains", "crf",
+        "guided_filter", "walker", "probabilities", "low_level", "mixed", "things", "cut_out",
+        "pool", "on_grid", "class_shares", "fit_probe", "training_set", "confusion", "class_iou",
+        "toy_iou", "starts", "tiled", "similar_to", "look_inside", "without_head", "dense",
+        "states_of", "facets_of",
     )  # fmt: skip
 
 
@@ -174,6 +175,16 @@ def test_a_facet_of_a_layer_by_its_name(notebook, eager, pictures, facet):
     np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
+def test_all_facets_of_all_layers_from_one_pass(notebook, eager, pictures):
+    states = notebook["states_of"](eager, pictures, 56)
+    names = ("query", "key", "value", "token")
+    for layer in range(eager.n_layers):
+        found = notebook["facets_of"](eager, states, layer, (4, 6))
+        for facet, values in zip(names, found, strict=True):
+            expected = notebook["dense"](eager, pictures, 56, facet, layer)
+            np.testing.assert_allclose(values, expected, atol=1e-5)
+
+
 def test_the_articles_map_has_one_value_per_patch_and_cannot_be_14_by_14(notebook):
     tokens = np.random.default_rng(0).normal(size=(256, 192))
     found = notebook["article_map"](tokens)
@@ -216,10 +227,22 @@ def test_clusters_vote_by_how_often_they_are_at_the_border(notebook):
     patches[:, 2:4, 2:4] = [0, 1.0, 0, 0]
     model = notebook["fit_clusters"](patches, 2, seed=0)
     at_border = np.broadcast_to(notebook["border"](6, 6), (3, 6, 6)).astype(float)
-    votes = notebook["vote"](model, patches, at_border)
+    votes = notebook["vote"](notebook["clusters_of"]([model], patches), at_border, 2)
     assert sorted(votes) == pytest.approx([0, 20 / 32])
     found = notebook["saliency"]([(model, votes)], patches)
     assert (found[:, 2:4, 2:4] == 0).all() and found[0, 0, 0] == pytest.approx(20 / 32)
+
+
+def test_an_election_holds_what_its_runs_say(notebook):
+    patches = np.random.default_rng(0).normal(size=(3, 6, 6, 4))
+    truth = np.zeros((3, 24, 24), bool)
+    truth[:, 8:16, 8:16] = True
+    ballots = {name: np.random.default_rng(i).random((3, 6, 6)) for i, name in enumerate("ab")}
+    found = notebook["elect"](patches, ballots, 4, truth, seeds=2)
+    assert set(found) == {"a", "b"}
+    for threshold, score, runs, soft in found.values():
+        assert len(runs) == 2 and (threshold, score) == notebook["best_threshold"](soft, truth)
+        np.testing.assert_allclose(notebook["saliency"](runs, patches), soft)
 
 
 # normalised cut
@@ -270,7 +293,7 @@ def test_the_cut_finds_a_square_among_patches(notebook):
     square = np.zeros((8, 8))
     square[3:6, 3:6] = 1
     for side in ("largest", "border"):
-        for mask in notebook["cut_masks"](patches, 0.3, side):
+        for mask in notebook["cut_masks"](notebook["cuts"](patches, 0.3), (8, 8), side):
             np.testing.assert_array_equal(mask, square)
 
 

@@ -64,7 +64,7 @@ import torch
 from ipywidgets import Dropdown, IntSlider
 from PIL import Image
 from scipy.linalg import eigh
-from scipy.ndimage import binary_erosion, distance_transform_edt, label, uniform_filter
+from scipy.ndimage import label, uniform_filter
 from scipy.spatial.distance import cdist
 from scipy.stats import rankdata
 from skimage.color import rgb2lab
@@ -79,7 +79,7 @@ from dinov2_helpers.images import ImageError, iter_images, open_image, to_pixels
 from dinov2_helpers.results import claim, record, say
 from dinov2_helpers.widgets import Explorer
 
-dinov2 = load_dinov2(attention="eager")  # the only kind that gives attention back
+dinov2 = load_dinov2()
 NAMES = samples.CLASS_NAMES
 
 # %% [markdown]
@@ -126,18 +126,26 @@ def iou(mask, truth):
     return (mask & truth).sum() / union if union else 1.0
 
 
+def reach(mask, radius):
+    """True within so many pixels of a true pixel: (H, W)."""
+    (h, w), padded, steps = mask.shape, np.pad(mask, radius), range(-radius, radius + 1)
+    disk = [(radius + y, radius + x) for y in steps for x in steps if y * y + x * x <= radius**2]
+    return np.any([padded[y : y + h, x : x + w] for y, x in disk], axis=0)
+
+
 def boundary(mask):
     """The pixels of a mask that touch its outside; the frame of the picture is no outside."""
-    return mask & ~binary_erosion(mask, border_value=1)
+    return mask & reach(~mask, 1)
 
 
+# %%
 def boundary_f(mask, truth, tolerance=2):
     """F-score of boundary pixels with a partner within so many pixels; 1 if both have none."""
     ours, theirs = boundary(mask), boundary(truth)
     if not ours.any() or not theirs.any():
         return float(ours.any() == theirs.any())
-    precision = (distance_transform_edt(~theirs)[ours] <= tolerance).mean()
-    recall = (distance_transform_edt(~ours)[theirs] <= tolerance).mean()
+    precision = reach(theirs, tolerance)[ours].mean()
+    recall = reach(ours, tolerance)[theirs].mean()
     return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
 
 
@@ -337,7 +345,8 @@ def look_inside(dinov2, pictures, side, batch=8):
     return np.concatenate(attention), np.concatenate(norms)
 
 
-attention, norms = look_inside(dinov2, pictures, SIDE)
+eager = load_dinov2(attention="eager")
+attention, norms = look_inside(eager, pictures, SIDE)
 
 # %% [markdown]
 # Does attention fall on toys? One AUROC per layer and head, on training scenes.
@@ -430,6 +439,9 @@ say(
 # patches. It assumes what photographers do: the thing is not at the edge. The second one looks at
 # all pictures together: the score of each patch on the *first principal component* of them all,
 # with the better sign for now. Features should serve both, so the mean IoU decides.
+#
+# The model need not run once per layer: it gives the state before and after every block, and a
+# facet is one linear layer behind the block's first norm.
 
 
 # %%
@@ -467,16 +479,33 @@ def simple_scores(patches, truth):
 
 
 # %%
+def states_of(dinov2, pictures, side):
+    """What enters the first block and what leaves each block: layers + 1 of (N, tokens, D)."""
+    images = [Image.fromarray(picture) for picture in pictures]
+    x = np.stack([to_pixels(image, dinov2, size=side, fit="resize") for image in images])
+    with torch.inference_mode():
+        x = torch.from_numpy(x).to(dinov2.device)
+        return dinov2.model(pixel_values=x, output_hidden_states=True).hidden_states
+
+
+def facets_of(dinov2, states, layer, grid):
+    """Query, key, value and token of a layer from all states: four of (N, h, w, D)."""
+    block, first = dinov2.model.encoder.layer[layer], 1 + dinov2.n_registers
+    with torch.inference_mode():
+        inside, heads = block.norm1(states[layer]), block.attention
+        found = [heads.q_proj(inside), heads.k_proj(inside), heads.v_proj(inside)]
+        found.append(dinov2.model.layernorm(states[layer + 1]))
+    return [f[:, first:].unflatten(1, grid).float().cpu().numpy() for f in found]
+
+
+# %%
 FACETS = ("query", "key", "value")
 scan = slice(0, None, 3)  # a third of the scenes, as this is done for every layer
-by_facet = []
+states, by_facet = states_of(dinov2, pictures[scan], SIDE), []
 for layer in LAYERS:
-    found = extract_features(
-        dinov2, pictures[scan], size=SIDE, fit="resize", facets=FACETS, facet_layer=layer,
-        layers=[layer],
-    )  # fmt: skip
-    maps = [*found.facets.values(), found.layers[layer].patches]
+    maps = facets_of(dinov2, states, layer, (h, w))
     by_facet.append([simple_scores(m, truth[scan]) for m in maps])
+states, last_keys = None, maps[1]
 both = np.array(by_facet)  # (layers, facets, methods)
 by_facet = both.mean(-1)
 layer, column = (int(i) for i in np.unravel_index(by_facet.argmax(), by_facet.shape))
@@ -520,9 +549,16 @@ def dense(dinov2, pictures, side, facet, layer):
     return pick(extract_features(dinov2, pictures, **options), facet, layer)
 
 
+# %% [markdown]
+# One pass over all training scenes and one over the test scenes give this facet, and the tokens for
+# the bridge and the probe further down.
+
 # %%
-x = dense(dinov2, pictures, SIDE, facet, layer)
-x_test = dense(dinov2, test_pictures, SIDE, facet, layer)
+options = {"size": SIDE, "fit": "resize", **wanted(facet, layer)}
+read_train = extract_features(dinov2, train, **options)
+read_test = extract_features(dinov2, test_pictures, **options)
+x_train, x_test = (pick(found, facet, layer) for found in (read_train, read_test))
+x = x_train[CHOOSE]
 threshold, _ = best_threshold(unlike_border(x), truth)
 judge("unlike the border", enlarge(unlike_border(x_test), SIDE) > threshold)
 
@@ -653,48 +689,62 @@ def fit_clusters(patches, k, seed, sample=6000):
     return KMeans(k, n_init=1, max_iter=40, random_state=seed).fit(rows)
 
 
-def clusters_of(model, patches):
-    """Number of the cluster of each patch: (N, h, w)."""
+def clusters_of(models, patches):
+    """Number of the cluster of each patch, for each model: (models, N, h, w)."""
     rows = unit(patches).reshape(-1, patches.shape[-1])
-    return model.predict(rows).reshape(patches.shape[:3])
+    return np.stack([model.predict(rows).reshape(patches.shape[:3]) for model in models])
 
 
-def vote(model, patches, ballot):
-    """Mean of the ballot (N, h, w) over the patches of each cluster: (clusters,)."""
-    found, k = clusters_of(model, patches).ravel(), model.n_clusters
+def vote(clusters, ballot, k):
+    """Mean of the ballot (N, h, w) over the patches of each of k clusters: (k,)."""
+    found = clusters.ravel()
     return np.bincount(found, ballot.ravel(), k) / np.maximum(np.bincount(found, minlength=k), 1)
+
+
+# %%
+def tally(votes, clusters):
+    """Mean vote, over runs, for the cluster of each patch (runs, N, h, w): (N, h, w)."""
+    return np.mean([v[c] for v, c in zip(votes, clusters, strict=True)], axis=0)
+
+
+def saliency(runs, patches):
+    """Mean vote, over runs (model, votes), for the cluster of each patch: (N, h, w)."""
+    models, votes = zip(*runs, strict=True)
+    return tally(votes, clusters_of(models, patches))
+
+
+def elect(patches, ballots, k, truth, seeds=5):
+    """Threshold, its IoU, runs (model, votes) and votes on patches, by name of the ballot."""
+    models = [fit_clusters(patches, k, seed) for seed in range(seeds)]
+    clusters, found = clusters_of(models, patches), {}
+    for name, ballot in ballots.items():
+        votes = [vote(c, ballot, k) for c in clusters]
+        soft, runs = tally(votes, clusters), list(zip(models, votes, strict=True))
+        found[name] = (*best_threshold(soft, truth), runs, soft)
+    return found
 
 
 # %%
 at_border = np.broadcast_to(border(h, w), x.shape[:3])
 looked_at = attention[:, att_layer].mean(1)
 ballots = {"border": -at_border.astype(float), "attention": looked_at}
-
-
-def saliency(runs, patches):
-    """Mean vote, over runs (model, votes), for the cluster of each patch: (N, h, w)."""
-    return np.mean([votes[clusters_of(model, patches)] for model, votes in runs], axis=0)
-
-
 found = {}
 for k in (8, 16, 24, 32):
-    models = [fit_clusters(x, k, seed) for seed in range(5)]
-    for name, ballot in ballots.items():
-        runs = [(model, vote(model, x, ballot)) for model in models]
-        found[name, k] = (*best_threshold(saliency(runs, x), truth), runs)
+    for name, one in elect(x, ballots, k, truth).items():
+        found[name, k] = one
         print(f"k = {k:>2}, {name:>9} votes: IoU on training scenes {found[name, k][1]:.3f}")
 
 # %%
-top = max(score for _, score, _ in found.values())
-good = [key for key, (_, score, _) in found.items() if score > top - 0.01]
+top = max(score for _, score, _, _ in found.values())
+good = [key for key, (_, score, _, _) in found.items() if score > top - 0.01]
 ballot, k = min(good, key=lambda key: key[1])  # the fewest clusters that are about as good
-cut_at, _, runs = found[ballot, k]
+cut_at, _, runs, votes = found[ballot, k]
 test_votes = saliency(runs, x_test)
 cluster_masks = enlarge(test_votes, SIDE) > cut_at
 judge("clusters over pictures", cluster_masks)
 model = runs[0][0]
 tints = np.random.default_rng(1).permutation(plotting.pca_rgb([model.cluster_centers_[None]])[0][0])
-drawn = [blocks(tints[c], (SIDE, SIDE)) for c in clusters_of(model, x_test[eight])]
+drawn = [blocks(tints[c], (SIDE, SIDE)) for c in clusters_of([model], x_test[eight])[0]]
 plotting.show(
     plotting.show_images(
         [*test_pictures[eight], *drawn, *cluster_masks[eight].astype(float)],
@@ -710,7 +760,8 @@ plotting.show(
 # joined where the cosine of their keys exceeds a threshold, and the graph is cut in two so that
 # both parts hold together and little joins them (Shi & Malik 2000). The relaxed problem is an
 # eigenvalue problem, (D - W) v = λ D v; its *second* smallest eigenvector, split at its mean, is
-# the cut. The side with the largest absolute value is the thing.
+# the cut. (We ask for the second *largest* u of D^-½ W D^-½, which is quicker: v = D^-½ u.) The
+# side with the largest absolute value is the thing.
 
 
 # %%
@@ -721,8 +772,8 @@ def affinity(cosines, tau, epsilon=1e-5):
 
 def normalised_cut(graph):
     """Second eigenvector of the normalised cut of an affinity matrix (T, T): (T,)."""
-    degree = np.diag(graph.sum(1))
-    return eigh(degree - graph, degree, subset_by_index=[1, 1])[1][:, 0]
+    scale, second = graph.sum(1) ** -0.5, [len(graph) - 2] * 2
+    return scale * eigh(scale[:, None] * graph * scale, subset_by_index=second)[1][:, 0]
 
 
 def foreground(vector, shape, side="largest"):
@@ -737,20 +788,25 @@ def foreground(vector, shape, side="largest"):
 
 
 # %%
-def cut_masks(patches, tau, side="largest", extra=None, weight=0.0):
-    """Masks (N, h, w) by the cut of each picture's patches (N, h, w, D).
+def cuts(patches, tau, extra=None, weight=0.0):
+    """Second eigenvector of the graph of each picture's patches (N, h, w, D): (N, T).
 
     `extra`, (N, h, w, C), is mixed into the cosines with a weight.
     """
-    masks = []
+    found = []
     for i, one in enumerate(patches):
         rows = unit(one).reshape(-1, one.shape[-1])
         cosines = rows @ rows.T if extra is None else mixed(one, extra[i], weight)
-        cut = normalised_cut(affinity(cosines, tau))
-        masks.append(foreground(cut, one.shape[:2], side))
-    return np.array(masks, float)
+        found.append(normalised_cut(affinity(cosines, tau)))
+    return found
 
 
+def cut_masks(vectors, shape, side="largest"):
+    """Masks (N, h, w) by the cuts of pictures (N, T)."""
+    return np.array([foreground(vector, shape, side) for vector in vectors], float)
+
+
+# %%
 def mean_scores(masks, truth):
     """Mean foreground IoU and boundary F of patch masks (N, h, w): (2,)."""
     large = enlarge(masks, truth.shape[1]) > 0.5
@@ -759,16 +815,15 @@ def mean_scores(masks, truth):
 
 
 # %%
-third = slice(0, None, 3)
-last_keys = dense(dinov2, pictures[third], SIDE, "key", dinov2.n_layers - 1)
-recipe = mean_scores(cut_masks(last_keys, 0.2), truth[third])[0]
-table = {
-    (tau, side): mean_scores(cut_masks(x[third], tau, side), truth[third])[0]
-    for tau in (0.2, 0.3, 0.4, 0.5)
-    for side in ("largest", "border")
-}
+recipe = mean_scores(cut_masks(cuts(last_keys, 0.2), (h, w)), truth[scan])[0]
+table = {}
+for tau in (0.2, 0.3, 0.4, 0.5):
+    vectors = cuts(x[scan], tau)
+    for side in ("largest", "border"):
+        masks = cut_masks(vectors, (h, w), side)
+        table[tau, side] = mean_scores(masks, truth[scan])[0]
 tau, side = max(table, key=table.get)
-test_cut = cut_masks(x_test, tau, side)
+test_cut = cut_masks(cuts(x_test, tau), (h, w), side)
 judge("normalised cut", enlarge(test_cut, SIDE) > 0.5)
 say(
     f"On training scenes: the recipe as published (keys of the last layer, tau 0.2) has an IoU of "
@@ -845,7 +900,7 @@ FUSE = {
     "geometric mean": lambda a: np.log(a + 1e-6).mean(1),
 }
 heads = attention[:, att_layer]
-test_heads = look_inside(dinov2, test_pictures, SIDE)[0][:, att_layer]
+test_heads = look_inside(eager, test_pictures, SIDE)[0][:, att_layer]
 single = [best_threshold(heads[:, i], truth) for i in HEADS]
 best_head = max(HEADS, key=lambda i: single[i][1])
 judge("best single head", enlarge(test_heads[:, best_head], SIDE) > single[best_head][0])
@@ -970,7 +1025,6 @@ def refine(votes, threshold, pictures, method, side, **options):
 
 # %%
 fourth, HALF = slice(0, None, 4), SIDE // 2
-votes = saliency(runs, x)
 trials = [(crf, {"weights": w, "colour": c}) for w in ((6.0, 1.0), (12.0, 2.0)) for c in (5.0, 8.0)]
 trials += [(guided_filter, {"radius": r}) for r in (4, 8)]
 trials += [(walker, {"beta": b, "sure": 0.6}) for b in (500, 2000)]
@@ -1038,10 +1092,10 @@ test_low = dict(zip(KINDS, low_level(test_pictures, (h, w)), strict=True))
 trials = {}
 for kind in KINDS:
     for t in (tau, tau + 0.1):
-        masks = cut_masks(x[third], t, side, low[kind][third], 0.3)
-        trials[kind, t] = mean_scores(masks, truth[third]).sum()
+        masks = cut_masks(cuts(x[scan], t, low[kind][scan], 0.3), (h, w), side)
+        trials[kind, t] = mean_scores(masks, truth[scan]).sum()
 kind, t = max(trials, key=trials.get)
-joined_cut = cut_masks(x_test, t, side, test_low[kind], 0.3)
+joined_cut = cut_masks(cuts(x_test, t, test_low[kind], 0.3), (h, w), side)
 judge("cut, low-level features", enlarge(joined_cut, SIDE) > 0.5)
 compare("low level", "cut, low-level features", "normalised cut")
 print(f"Chosen: {kind}, tau {t:.1f}")
@@ -1056,12 +1110,10 @@ def appended(patches, values, weight):
 trials = {}
 for kind in KINDS:
     joined = appended(x, low[kind], 0.1)
-    models = [fit_clusters(joined, k, seed) for seed in range(5)]
-    trial = [(model, vote(model, joined, ballots[ballot])) for model in models]
-    trials[kind] = (*best_threshold(saliency(trial, joined), truth), trial)
+    trials[kind] = elect(joined, {ballot: ballots[ballot]}, k, truth)[ballot]
     print(f"clusters with {kind}: IoU on training scenes {trials[kind][1]:.3f}")
 kind = max(trials, key=lambda key: trials[key][1])
-t, _, trial = trials[kind]
+t, _, trial, _ = trials[kind]
 joined_votes = saliency(trial, appended(x_test, test_low[kind], 0.1))
 judge("clusters, low-level features", enlarge(joined_votes, SIDE) > t)
 compare("low level", "clusters, low-level features", "clusters over pictures")
@@ -1094,24 +1146,10 @@ judge_tip(
 
 
 # %%
-def read_all(scenes, group=96):
-    """CLS, tokens of the last and of the chosen layer, and the clusters' probabilities."""
-    found = []
-    for start in range(0, len(scenes), group):  # in groups, as the facets of all are large
-        images = scenes.images[start : start + group]
-        one = extract_features(dinov2, images, size=SIDE, fit="resize", **wanted(facet, layer))
-        soft = probabilities(saliency(runs, pick(one, facet, layer)), cut_at, h)
-        found.append((one.cls, one.patches, one.layers[layer].patches, soft))
-    return [np.concatenate(parts) for parts in zip(*found, strict=True)]
-
-
-train_cls, train_last, train_layer, train_weights = read_all(train)
-
-# %%
 clip = load_clip()
 clip_train = clip.embed_images(train).vectors
 PENALTIES = np.logspace(-1, 4, 11)
-bridge = RidgeCV(PENALTIES).fit(train_cls, clip_train)
+bridge = RidgeCV(PENALTIES).fit(read_train.cls, clip_train)
 TEMPLATES = ("{}", "a photo of {}", "a picture of {}", "a render of {}", "there is {}")
 
 
@@ -1162,7 +1200,8 @@ def on_grid(masks, grid):
     return masks.reshape(n, h, height // h, w, width // w).mean((2, 4)) + 1e-6
 
 
-pool_bridge = RidgeCV(PENALTIES).fit(pool(train_last, train_weights), clip_train)
+train_weights = probabilities(saliency(runs, x_train), cut_at, h)
+pool_bridge = RidgeCV(PENALTIES).fit(pool(read_train.patches, train_weights), clip_train)
 
 
 # %%
@@ -1311,9 +1350,11 @@ say(
 # %%
 def class_shares(classes, grid, n):
     """Share of each of n values in each patch of masks (N, H, W): (N, h, w, n)."""
-    (h, w), (count, height, width) = grid, classes.shape
-    cells = classes.reshape(count, h, height // h, w, width // w)
-    return np.stack([(cells == v).mean((2, 4), dtype=np.float32) for v in range(n)], -1)
+    (h, w), (height, width) = grid, classes.shape[1:]
+    rows, columns = np.arange(height) * h // height, np.arange(width) * w // width
+    first = n * (rows[:, None] * w + columns)  # where the counts of each pixel's patch begin
+    counts = [np.bincount((first + one).ravel(), minlength=h * w * n) for one in classes]
+    return np.array(counts, np.float32).reshape(-1, h, w, n) * (h * w / (height * width))
 
 
 # %%
@@ -1354,10 +1395,10 @@ def confusion(probe, patches, classes, step=1):
     """Pixels by true and predicted class (C, C), at every step-th pixel."""
     matrix, offset = probe
     n, side = len(offset), classes.shape[1] // step
-    counts = np.zeros(n * n, int)
-    for p, c in zip(patches, classes, strict=True):
-        logits = enlarge((p @ matrix + offset).transpose(2, 0, 1), side)
-        pairs = c[step // 2 :: step, step // 2 :: step].astype(int) * n + logits.argmax(0)
+    counts, logits = np.zeros(n * n, int), (patches @ matrix + offset).transpose(0, 3, 1, 2)
+    for one, c in zip(logits, classes, strict=True):
+        guess = enlarge(one, side).argmax(0)
+        pairs = c[step // 2 :: step, step // 2 :: step].astype(int) * n + guess
         counts += np.bincount(pairs.ravel(), minlength=n * n)
     return counts.reshape(n, n)
 
@@ -1378,7 +1419,7 @@ def toy_iou(counts):
 all_classes = np.stack([train.class_mask(i) for i in range(len(train))])
 shares = class_shares(all_classes, (h, w), len(NAMES) + 1)
 others = np.setdiff1d(np.arange(len(train)), CHOOSE)[::4]
-tokens = {"the last layer": train_last, f"layer {layer}": train_layer}
+tokens = {"the last layer": read_train.patches, f"layer {layer}": read_train.layers[layer].patches}
 held_out = {}
 for name, patches in tokens.items():
     chosen = training_set(patches[others], shares[others], rng)
@@ -1386,10 +1427,9 @@ for name, patches in tokens.items():
     held_out[name] = np.nanmean(class_iou(counts))
     print(f"tokens of {name}: mIoU {held_out[name]:.3f} on training scenes left out")
 probed = max(held_out, key=held_out.get)
+in_last = probed == "the last layer"
 probe_train = tokens[probed]
-probe_test = test_features.patches
-if probed != "the last layer":
-    probe_test = dense(dinov2, test_pictures, SIDE, "token", layer)
+probe_test = read_test.patches if in_last else read_test.layers[layer].patches
 
 
 # %%
@@ -1414,7 +1454,7 @@ by_class, all_toys = class_iou(counts), toy_iou(counts)
 record("03.probe_miou", np.nanmean(by_class))
 record("03.probe_miou_32", curve[:, -1, 0].mean())
 record("03.probe_toy_iou_1", curve[:, 0, 1].mean())
-tokens = train_last = train_layer = None  # their memory is needed no more
+tokens = probe_train = read_train = x_train = None  # their memory is needed no more
 pixels_iou = toy_iou(np.bincount(2 * test_truth.ravel() + cluster_masks.ravel()).reshape(2, 2))
 
 # %%
@@ -1549,10 +1589,9 @@ for name, patches in ways.items():
 # never hold them; use eager only where attention is wanted.
 
 # %%
-fast = load_dinov2()
 for side in (SIDE // 2, SIDE, 2 * SIDE, 5 * SIDE // 2):
     picture, seconds = temple.resize((side, side)), []
-    for model in (dinov2, fast):
+    for model in (eager, dinov2):
         start = perf_counter()
         extract_features(model, [picture], size=side, fit="resize")
         seconds.append(perf_counter() - start)
