@@ -5,12 +5,12 @@
 
 Every way of `benchmarks.ways` reads the same files and must return CLS and patches. The model is
 the embedded one ("tiny"), or has the size of the published "small" or "base" with random weights:
-speed does not depend on their values. Each way has a process of its own, since the threads and the
-memory that one library leaves behind slow the next one down. All take turns, so that they meet the
-same moods of the machine, and a ratio is taken within a turn; loading, conversion and a warm-up are
-not counted. Ways that take a batch size get the one of `BATCHES` that is fastest for them in the
-warm-up. Those whose package is not there are named in the results. The others are compared with
-ours number by number.
+speed does not depend on their values. Each way has a process of its own, so that the threads and
+the memory that one library leaves behind cannot slow another down. All take turns, so that they
+meet the same moods of the machine, and a ratio is taken within a turn; loading, conversion and a
+warm-up are not counted. Ways that take a batch size get the one of `BATCHES` that is fastest for
+them in the warm-up. Those whose package is not there are named in the results. The others are
+compared with ours number by number.
 
 Nothing that computes these features in single precision can be faster than two floors. One: the
 multiply-adds of the model's matrix products at the best rate at which any matrix product ran here
