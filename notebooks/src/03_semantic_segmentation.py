@@ -64,10 +64,11 @@ import torch
 from ipywidgets import Dropdown, IntSlider
 from PIL import Image
 from scipy.linalg import eigh
-from scipy.ndimage import label, uniform_filter
+from scipy.ndimage import binary_dilation, label, uniform_filter
 from scipy.spatial.distance import cdist
 from scipy.stats import rankdata
 from skimage.color import rgb2lab
+from skimage.morphology import disk
 from skimage.segmentation import random_walker
 from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
@@ -128,9 +129,7 @@ def iou(mask, truth):
 
 def reach(mask, radius):
     """True within so many pixels of a true pixel: (H, W)."""
-    (h, w), padded, steps = mask.shape, np.pad(mask, radius), range(-radius, radius + 1)
-    disk = [(radius + y, radius + x) for y in steps for x in steps if y * y + x * x <= radius**2]
-    return np.any([padded[y : y + h, x : x + w] for y, x in disk], axis=0)
+    return binary_dilation(mask, disk(radius))
 
 
 def boundary(mask):
