@@ -7,19 +7,6 @@ from .models import ModelError, load_diffusion, load_dinov2
 from .samples import data_dir, load_scenes, load_views, photographs
 
 __version__ = "0.1.0"
-__all__ = [
-    "ImageError",
-    "ModelError",
-    "data_dir",
-    "extract_features",
-    "iter_images",
-    "load_clip",
-    "load_diffusion",
-    "load_dinov2",
-    "load_scenes",
-    "load_views",
-    "open_image",
-    "photographs",
-    "stream_features",
-    "to_pixels",
-]
+__all__ = ["ImageError", "ModelError", "data_dir", "extract_features", "iter_images", "load_clip",
+    "load_diffusion", "load_dinov2", "load_scenes", "load_views", "open_image", "photographs",
+    "stream_features", "to_pixels"]  # fmt: skip

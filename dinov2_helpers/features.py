@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
 from pathlib import Path
+from threading import local
 from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 from weakref import WeakKeyDictionary
 
@@ -32,7 +33,7 @@ Maps: TypeAlias = NDArray[np.float32] | list[NDArray[np.float32]]
 _Most: TypeAlias = dict[tuple[int, ...], int]  # pictures of a shape that fit into memory at once
 MAX_BATCH = 64
 OUT_OF_MEMORY = "out of memory|allocate memory|not enough memory|ALLOC_FAILED"
-CPU_BUDGET = 40 * 2**20  # bytes; larger batches leave the caches and are slower
+CPU_BUDGET = 20 * 2**20  # bytes; larger batches leave the caches and are slower
 _LAID_OUT: "WeakKeyDictionary[Any, tuple[Any, Any]]" = WeakKeyDictionary()  # by linear layer
 
 
@@ -158,7 +159,7 @@ def extract_features(
         facets: Of "query", "key", "value", those wanted from the attention of block `facet_layer`.
         facet_layer: As in `layers`.
         patches: Whether the patch tokens are wanted.
-        batch_size: None: what fits 40 MiB of activations (CUDA: a quarter of what is free).
+        batch_size: None: what fits 20 MiB of activations (CUDA: a quarter of what is free).
         cache: Folder to keep features in, by content of the picture, weights and settings.
         progress: Whether to show a bar; None: only on a terminal.
 
@@ -172,9 +173,10 @@ def extract_features(
     items = images if streamed else list(enumerate(_sources(images)))
     prepare = partial(_open, dinov2, want, _Cache(dinov2, want, cache) if cache else None)
     jobs, skipped, most = list[_Job](), list[Skipped](), _Most()
-    step = max(MAX_BATCH, batch_size or 0)
     bar = tqdm(total=len(items), disable=None if progress is None else not progress)
-    with bar, ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+    with bar, _workers(dinov2, want) as (n, pool, seen):
+        compute = partial(_compute, dinov2, most, partial(_forward, dinov2, want, seen))
+        step = max(MAX_BATCH, 8 * n, batch_size or 0)
         coming = pool.map(prepare, items[:step])
         for start in range(step, len(items) + step, step):
             ready = list(coming)
@@ -182,8 +184,11 @@ def extract_features(
             coming = pool.map(prepare, items[start : start + step])
             skipped += [one for one in ready if isinstance(one, Skipped)]
             chunk = [one for one in ready if isinstance(one, _Job)]
-            for batch in _batches(dinov2, chunk, batch_size, most):
-                skipped += _compute(dinov2, batch, want, most)
+            batches = list(_batches(dinov2, chunk, batch_size))
+            # a batch on each core is faster than one on all cores, which wait for each other
+            spread = dinov2.device.type == "cpu" and len(batches) >= n > 1
+            for left_out in (pool.map if spread else map)(compute, batches):
+                skipped += left_out
             jobs += [job for job in chunk if job.record]
             bar.update(len(ready))
     report = f"{len(skipped)} of {len(items)} pictures skipped (all are in `skipped`):"
@@ -307,22 +312,18 @@ def _free(dinov2: Model) -> int:
     return torch.cuda.mem_get_info(dinov2.device)[0] if cuda else virtual_memory().available
 
 
-def _batches(dinov2: Model, jobs: list[_Job], n: int | None, most: _Most) -> Iterator[list[_Job]]:
+def _batches(dinov2: Model, jobs: list[_Job], n: int | None) -> Iterator[list[_Job]]:
     """Yield those that the model must see, in batches of one shape that fit into memory."""
     alike = defaultdict(list)
-    for job in jobs:
-        if job.pixels is not None:
-            alike[job.pixels.shape].append(job)
+    for job in (job for job in jobs if job.pixels is not None):
+        alike[job.pixels.shape].append(job)
     budget = _free(dinov2) // 4 if dinov2.device.type == "cuda" else CPU_BUDGET
     for shape, same in alike.items():
         step = n or max(1, min(MAX_BATCH, int(budget // _need(dinov2, shape))))
-        while same:
-            size = min(step, most.get(shape, step))
-            yield same[:size]
-            same = same[size:]
+        yield from (same[i : i + step] for i in range(0, len(same), step))
 
 
-def _compute(dinov2: Model, batch: list[_Job], want: _Settings, most: _Most) -> list[Skipped]:
+def _compute(dinov2: Model, most: _Most, forward: Any, batch: list[_Job]) -> list[Skipped]:
     """Run the model, on half as many pictures while memory is short; return those left out."""
     import torch
 
@@ -332,15 +333,16 @@ def _compute(dinov2: Model, batch: list[_Job], want: _Settings, most: _Most) -> 
         try:
             if n * _need(dinov2, shape) > _free(dinov2):
                 raise MemoryError
-            _forward(dinov2, batch[:n], want)
+            forward(batch[:n])
         except (RuntimeError, MemoryError) as error:
             if not (isinstance(error, MemoryError) or re.search(OUT_OF_MEMORY, str(error))):
                 raise
             torch.cuda.empty_cache()
             size = f"{shape[2]}x{shape[1]} px"
-            if n > 1:
+            if n > 1 and most.get(shape, n) >= n:  # else another thread has found out
                 most[shape] = n // 2
                 print(f"{n} pictures of {size} do not fit into memory: {n // 2} at once now")
+            if n > 1:
                 continue
             reason = f"does not fit into memory at {size}; give a lower `size`"
             left_out.append(Skipped(batch[0].index, batch[0].name, reason))
@@ -358,63 +360,75 @@ def _packed(model: Any) -> Iterator[None]:
     import torch
     from transformers.activations import GELUActivation
 
-    ops, modules, changed = torch.ops.mkldnn, list(model.modules()), list[Any]()
+    ops, modules, layers = torch.ops.mkldnn, list(model.modules()), list[Any]()
     if hasattr(ops, "_linear_pointwise") and torch.backends.mkldnn.is_available():
-        changed = [m for m in modules if type(m) is torch.nn.Linear and m.weight.is_cpu]
-    mlps = [m for m in modules if isinstance(getattr(m, "activation_fn", None), GELUActivation)]
-    gelus = {mlp.fc1: mlp.activation_fn for mlp in mlps if mlp.fc1 in changed}
-    for layer in [m for m in changed if m.weight.dtype == torch.float32]:
+        layers = [m for m in modules if type(m) is torch.nn.Linear and m.weight.is_cpu]
+        layers = [layer for layer in layers if layer.weight.dtype == torch.float32]
+    for layer in layers:
         weight = layer.weight.detach()
         state = weight.data_ptr(), 0 if weight.is_inference() else layer.weight._version
         if _LAID_OUT.get(layer, (None, None))[0] != state:
             _LAID_OUT[layer] = state, ops._reorder_linear_weight(weight, None)
-        last: Any = (_LAID_OUT[layer][1], layer.bias, "none", [], "")
-        if layer in gelus:
-            last, gelus[layer].forward = (*last[:2], "gelu", [], "none"), lambda x: x
-        layer.forward = lambda x, last=last: ops._linear_pointwise(x, *last)
+        last: Any = {"W": _LAID_OUT[layer][1], "B": layer.bias, "scalars": []}
+        layer.forward = partial(ops._linear_pointwise, attr="none", algorithm="", **last)
+    mlps = [m for m in modules if isinstance(getattr(m, "activation_fn", None), GELUActivation)]
+    for mlp in [mlp for mlp in mlps if mlp.fc1 in layers]:
+        fc1 = partial(mlp.fc1.forward, attr="gelu", algorithm="none")
+        mlp.forward = lambda x, fc1=fc1, fc2=mlp.fc2: fc2(fc1(x))
     try:
         yield
     finally:
-        for module in [*changed, *gelus.values()]:
+        for module in [*layers, *mlps]:
             module.__dict__.pop("forward", None)
 
 
-def _forward(dinov2: Model, batch: list[_Job], want: _Settings) -> None:
-    """Run the model on pictures of one shape, and turn their pixels into records."""
+@contextmanager
+def _workers(dinov2: Model, want: _Settings) -> Iterator[tuple[int, ThreadPoolExecutor, local]]:
+    """Give n threads that compute on one core each, and what each thread last saw, by name."""
     import torch
 
-    pixels = torch.from_numpy(np.stack([job.pixels for job in batch]))
-    rows, columns = (side // dinov2.patch_size for side in pixels.shape[-2:])
-    first_patch = 1 + dinov2.n_registers
     watched: dict[str, Any] = {f"layer {i}": dinov2.model.encoder.layer[i] for i in want.layers}
     for facet in want.facets:  # from q_proj, k_proj, v_proj
         block = dinov2.model.encoder.layer[want.facet_layer]
         watched[facet] = getattr(block.attention, f"{facet[0]}_proj")
     if want.attention:
         watched["attention"] = dinov2.model.encoder.layer[-1].attention
-    seen: dict[str, Any] = {}
+    n, seen = torch.get_num_threads(), local()
 
     def remember(name: str, _module: Any, _inputs: Any, output: Any) -> None:
-        seen[name] = output
+        vars(seen)[name] = output
+
+    with _packed(dinov2.model), ExitStack() as undo:
+        for name, module in watched.items():
+            undo.callback(module.register_forward_hook(partial(remember, name)).remove)
+        undo.callback(torch.set_num_threads, n)  # the workers set it for all threads to come
+        pool = ThreadPoolExecutor(n, "extract", torch.set_num_threads, (1,))
+        yield n, undo.enter_context(pool), seen
+
+
+def _forward(dinov2: Model, want: _Settings, seen: local, batch: list[_Job]) -> None:
+    """Run the model on pictures of one shape, and turn their pixels into records."""
+    import torch
+
+    pixels = torch.from_numpy(np.stack([job.pixels for job in batch]))
+    rows, columns = (side // dinov2.patch_size for side in pixels.shape[-2:])
+    first_patch = 1 + dinov2.n_registers
 
     def grid(tokens: Any) -> Any:
         return tokens[:, first_patch:].unflatten(1, (rows, columns))
 
-    with torch.inference_mode(), ExitStack() as hooks:
-        for name, module in watched.items():
-            hooks.callback(module.register_forward_hook(partial(remember, name)).remove)
-        hooks.enter_context(_packed(dinov2.model))
+    with torch.inference_mode():
         see = dinov2.model if dinov2.kind == "DINOv2" else dinov2.model.get_image_features
         output = see(pixel_values=pixels.to(dinov2.device))
         found = {"cls": output.pooler_output}
         if want.patches:
             found["patches"] = grid(output.last_hidden_state)
         for i in want.layers:
-            tokens = dinov2.model.layernorm(seen[f"layer {i}"])
+            tokens = dinov2.model.layernorm(vars(seen)[f"layer {i}"])
             found |= {f"cls {i}": tokens[:, 0], f"patches {i}": grid(tokens)}
-        found |= {facet: grid(seen[facet]) for facet in want.facets}
+        found |= {facet: grid(vars(seen)[facet]) for facet in want.facets}
         if want.attention:
-            weights = seen["attention"][1]  # (N, heads, tokens, tokens)
+            weights = vars(seen)["attention"][1]  # (N, heads, tokens, tokens)
             found["attention"] = weights[:, :, 0, first_patch:].unflatten(2, (rows, columns))
         arrays = {name: tensor.float().cpu().numpy() for name, tensor in found.items()}
     for i, job in enumerate(batch):

@@ -40,6 +40,12 @@ def save(model, folder, preprocessor=PREPROCESSOR):
     return folder
 
 
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Start each test on one thread, whatever the one before it has set."""
+    torch.set_num_threads(1)
+
+
 @pytest.fixture(scope="session")
 def dinov2_folder(tmp_path_factory):
     """Folder of a random Dinov2Model: config.json, preprocessor_config.json, model.safetensors."""

@@ -302,13 +302,46 @@ def test_decoding_goes_on_while_the_model_computes(dinov2, pictures, monkeypatch
     assert len(extract_features(dinov2, pictures)) == 5
 
 
+def test_batches_on_several_cores(eager, pictures, monkeypatch, capsys):
+    """All that hooks see stays with its batch; threads are put back; halving is said once."""
+    options = {"layers": [0, -1], "facets": ["key"], "attention": True, "batch_size": 2}
+    one = extract_features(eager, pictures * 8, **options)
+    threads, model = set(), eager.model
+    handle = model.register_forward_pre_hook(
+        lambda *_: threads.add((threading.current_thread().name, torch.get_num_threads()))
+    )
+    torch.set_num_threads(3)
+    try:
+        several = extract_features(eager, pictures * 8, **options)
+        monkeypatch.setattr(features, "_free", lambda model: features._need(model, (3, 224, 224)))
+        capsys.readouterr()
+        scarce = extract_features(eager, pictures * 8, **options)
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(1)
+        handle.remove()
+    assert capsys.readouterr().out.count("2 pictures of 224x224 px do not fit") == 1
+    assert {n for _, n in threads} == {1} and len(threads) > 1
+    for found in (several, scarce):
+        for got, right in (
+            (found.cls, one.cls),
+            (found.patches, one.patches),
+            (found.layers[0].patches, one.layers[0].patches),
+            (found.layers[-1].cls, one.layers[-1].cls),
+            (found.facets["key"], one.facets["key"]),
+            (found.attention, one.attention),
+        ):
+            assert 0 <= differ(got, right) < CLOSE
+    assert not any("forward" in vars(module) for module in model.modules())
+
+
 def test_batch_size_follows_memory(dinov2, eager):
     def largest(model, side):
         pixels = np.broadcast_to(np.float32(0), (3, side, side))
         jobs = [features._Job(i, "", (side, side), pixels=pixels) for i in range(100)]
-        return len(next(features._batches(model, jobs, None, {})))
+        return len(next(features._batches(model, jobs, None)))
 
-    assert largest(dinov2, 224) == features.MAX_BATCH > largest(dinov2, 896) > 1
+    assert largest(dinov2, 112) == features.MAX_BATCH > largest(dinov2, 896) > 1
     assert largest(eager, 1792) == 1
 
 
@@ -318,9 +351,9 @@ def forwards(monkeypatch):
     count = []
     forward = features._forward
 
-    def spy(dinov2, batch, want):
+    def spy(dinov2, want, seen, batch):
         count.extend(job.index for job in batch)
-        forward(dinov2, batch, want)
+        forward(dinov2, want, seen, batch)
 
     monkeypatch.setattr(features, "_forward", spy)
     return count
