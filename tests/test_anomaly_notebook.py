@@ -133,6 +133,14 @@ def test_contamination_only_moves_the_threshold(notebook):
     assert (seen > 0).mean() == pytest.approx(0.3, abs=0.02)
 
 
+def test_article_on_few_pictures_does_not_score_rounding_errors(notebook):
+    rng = np.random.default_rng(0)
+    train, test = (rng.normal(size=(n, 64)).astype(np.float32) for n in (8, 14))
+    nudged = (train * (1 + 1e-6 * rng.normal(size=train.shape))).astype(np.float32)
+    expected, found = (notebook["article"](x, test) for x in (train, nudged))
+    np.testing.assert_allclose(found, expected, atol=0.02)
+
+
 # The memory
 
 

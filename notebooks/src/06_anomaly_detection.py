@@ -199,7 +199,8 @@ def split(x, name):
 
 def article(train, test, contamination=0.01):
     """The article's pipeline on vectors (N, D): scores, higher is odder, above 0 is "anomaly"."""
-    pca = PCA(min(32, len(train)), random_state=0).fit(train)
+    rank = len(train) - 1  # of few pictures: a component beyond it is rounding error
+    pca = PCA(min(32, rank), random_state=0).fit(train)
     forest = IsolationForest(contamination=contamination, random_state=0)
     forest.fit(pca.transform(train))
     return -forest.decision_function(pca.transform(test))
