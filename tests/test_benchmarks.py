@@ -316,8 +316,9 @@ def test_the_table_and_the_lines_of_the_readme(tmp_path, monkeypatch, capsys):
         "the loop: time / ours": "2.00",
         "other: time / ours": "1.25",
     }
-    measured, grown = table.readme_lines()  # no line of faster ways, as there are none
-    assert "2026-01-02, Abacus, 2 cores, threads: 2" in measured and "within 0.5" in measured
+    measured, other, grown = table.readme_lines()  # no line of faster ways: there are none
+    assert "2026-01-02, Abacus, 2 cores, threads: 2" in measured and "within 2e-06" in measured
+    assert "up to 0.5 from them: other." in other
     assert "From 10 to 1,000 pictures at 112 px" in grown
     assert "20.0 and 21.0 ms" in grown and "1,310 MB" in grown
 
