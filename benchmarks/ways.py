@@ -22,7 +22,7 @@ from PIL import Image, ImageOps
 
 from dinov2_helpers import data_dir, extract_features
 from dinov2_helpers.images import open_image, to_pixels
-from dinov2_helpers.models import PROFILES, Model
+from dinov2_helpers.models import PROFILES, Dinov2
 from dinov2_helpers.samples import load_scenes, photographs
 
 SIZES = ((640, 480), (480, 640), (500, 375), (1024, 768))  # width, height of the files
@@ -38,7 +38,7 @@ class Missing(Exception):
 class Setting(NamedTuple):
     """What all ways share."""
 
-    dinov2: Model
+    dinov2: Dinov2
     folder: Path  # of the model's files
     scratch: Path  # for files of their own
     threads: int
@@ -108,6 +108,14 @@ def ours(at: Setting) -> Extract:
         return found.cls, patches.reshape(len(found), -1, at.dinov2.dim)
 
     return extract
+
+
+def ours_openvino(at: Setting) -> Extract:
+    """`extract_features` on a model of `with_openvino`."""
+    need("openvino")
+    from dinov2_scale.openvino import with_openvino
+
+    return ours(at._replace(dinov2=with_openvino(at.dinov2)))
 
 
 def article(at: Setting) -> Extract:
@@ -251,12 +259,10 @@ def onnx_runtime(at: Setting) -> Extract:
 def openvino(at: Setting) -> Extract:
     """OpenVINO on our pixels, with several requests under way, in single precision."""
     (ov,) = need("openvino")
+    from dinov2_scale.openvino import convert
+
     side = at.dinov2.processor.crop_size["height"]
-    with torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of tracing
-        example = torch.zeros(2, 3, side, side)
-        model = TokensOnly(load_auto(at.folder)).eval()
-        converted = ov.convert_model(model, example_input=example, input=[-1, 3, side, side])
+    converted = convert(load_auto(at.folder), side)
     options = {
         "INFERENCE_PRECISION_HINT": "f32",  # its default may be bfloat16
         "INFERENCE_NUM_THREADS": at.threads,
@@ -271,7 +277,7 @@ def openvino(at: Setting) -> Extract:
         found: dict[int, NDArray[np.float32]] = {}
         queue = ov.AsyncInferQueue(compiled[batch])
         queue.set_callback(
-            lambda request, start: found.update({start: request.get_output_tensor().data.copy()})
+            lambda request, start: found.update({start: request.get_output_tensor(0).data.copy()})
         )
         for start, pixels in full_batches(at, paths, batch):
             queue.start_async({0: pixels}, start)
@@ -283,6 +289,7 @@ def openvino(at: Setting) -> Extract:
 
 WAYS: dict[str, tuple[Callable[[Setting], Extract], bool]] = {  # and whether it takes a batch size
     "ours": (ours, False),
+    "ours in OpenVINO": (ours_openvino, False),
     "the article's loop": (article, False),
     "transformers pipeline": (pipeline, True),
     "torchvision DataLoader": (dataloader, True),

@@ -34,7 +34,17 @@ from dinov2_helpers.features import Features
 from dinov2_helpers.images import SUFFIXES, iter_images
 from dinov2_helpers.models import Source, locate
 
-__all__ = ["Extractor", "Part", "Summary", "extract_dataset", "list_parts", "read_features"]
+from .openvino import with_openvino
+
+__all__ = [
+    "Extractor",
+    "Part",
+    "Summary",
+    "extract_dataset",
+    "list_parts",
+    "read_features",
+    "with_openvino",
+]
 CHUNK = 256  # pictures in memory at once
 RECORD = "_dataset.json"  # readers of datasets pass over names that start with _ or .
 
@@ -128,17 +138,26 @@ class Extractor:
         source, out: Where the pictures are, and the folder of the dataset.
         model: As for `load_dinov2`.
         patches: Whether patch tokens are kept too, all of one grid: needs fit="crop".
+        openvino: Whether `with_openvino` computes: needs fit="crop" too.
         settings: Of `extract_features`.
     """
 
     def __init__(
-        self, source: str, out: str, model: Source, patches: bool, settings: dict[str, Any]
+        self,
+        source: str,
+        out: str,
+        model: Source,
+        patches: bool,
+        openvino: bool,
+        settings: dict[str, Any],
     ) -> None:
         self.source = fsspec.url_to_fs(source)[0]
         self.fs, self.out = fsspec.url_to_fs(out)
         self.patches, self.settings = patches, settings
         with contextlib.redirect_stdout(io.StringIO()):
-            self.model = load_dinov2(model)
+            self.model = load_dinov2(model, device="cpu" if openvino else None)
+        if openvino:
+            self.model = with_openvino(self.model, settings.get("size"))
 
     def __call__(self, part: dict[str, Any]) -> dict[str, Any]:
         """Make a part, `Part._asdict()`, unless it is there; say its name, rows, errors."""
@@ -254,6 +273,7 @@ def extract_dataset(
     gpus: float = 0,
     part: int = 1024,
     patches: bool = False,
+    openvino: bool = False,
     **settings: Any,
 ) -> Summary:
     """Extract the features of a source into a Parquet dataset; call it again to go on.
@@ -274,6 +294,7 @@ def extract_dataset(
         gpus: GPUs of each, or a share of one.
         part: Pictures per file; with patches 1024 take hundreds of MB.
         patches: Whether patch tokens are kept too; needs fit="crop", the default.
+        openvino: Whether OpenVINO computes, on CPUs, see `with_openvino`; needs fit="crop".
         settings: Of `extract_features`: size, fit, batch_size, and no others.
 
     Raises:
@@ -282,10 +303,10 @@ def extract_dataset(
         ValueError: `out` has features of another source, model or setting.
         FileNotFoundError, ValueError: As `list_parts`.
     """
-    if patches and settings.get("fit", "crop") != "crop":
-        raise ValueError(
-            f"patches=True needs fit='crop', not {settings['fit']!r}: one grid for all"
-        )
+    for name, wanted in {"patches": patches, "openvino": openvino}.items():
+        if wanted and settings.get("fit", "crop") != "crop":
+            fit = settings["fit"]
+            raise ValueError(f"{name}=True needs fit='crop', not {fit!r}: one grid for all")
     if others := settings.keys() - {"size", "fit", "batch_size"}:
         raise TypeError(
             f"{sorted(others)}: of the settings only size, fit and batch_size are known"
@@ -302,7 +323,7 @@ def extract_dataset(
         "model": name,
         "weights": _sha256(piece for path in weights for piece in _pieces(path)),
         "patches": patches,
-        # not the batch size, on which no number depends: less memory may be what it takes to go on
+        # not the batch size or OpenVINO, on which no number depends: a run may go on with others
         "settings": {key: str(settings.get(key)) for key in ("fit", "size")},
     }
     _agree(out, record)
@@ -311,6 +332,7 @@ def extract_dataset(
         "out": out,
         "model": model,
         "patches": patches,
+        "openvino": openvino,
         "settings": settings,
     }
     rows = [one._asdict() for one in parts]

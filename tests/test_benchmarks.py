@@ -290,6 +290,7 @@ def test_the_table_and_the_lines_of_the_readme(tmp_path, monkeypatch, capsys):
         "rows": [
             result("ours", 4.0),
             result("the loop", 2.0),
+            result("ours in OpenVINO", 5.0),
             result("other", 3.2, same=False, cls_differs_by=0.5),
             {"shape": "base", "way": "gone", "missing": "not installed: gone"},
         ],
@@ -314,11 +315,14 @@ def test_the_table_and_the_lines_of_the_readme(tmp_path, monkeypatch, capsys):
         "pictures per second": "4.0",
         "of the floor": "88%",
         "the loop: time / ours": "2.00",
+        "ours in OpenVINO: time / ours": "0.80",
         "other: time / ours": "1.25",
     }
-    measured, other, grown = table.readme_lines()  # no line of faster ways: there are none
+    measured, other, faster, share, grown = table.readme_lines()
     assert "2026-01-02, Abacus, 2 cores, threads: 2" in measured and "within 2e-06" in measured
     assert "up to 0.5 from them: other." in other
+    assert faster == "Faster than ours for every model: ours in OpenVINO."
+    assert share == "Of the floor, ours in OpenVINO: 88% (base)."
     assert "From 10 to 1,000 pictures at 112 px" in grown
     assert "20.0 and 21.0 ms" in grown and "1,310 MB" in grown
 
