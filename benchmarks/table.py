@@ -232,10 +232,10 @@ def readme_lines() -> list[str]:
             )
         slower = {row["way"] for row in compared if row["times_slower_than_ours"] > 1}
         if faster := sorted({row["way"] for row in compared} - slower):
-            lines.append(f"Faster than ours for every model: {', '.join(faster)}.")
+            lines.append(f"Faster than ours in PyTorch for every model: {', '.join(faster)}.")
         if best := [row for row in compared if row["way"] == OURS_FASTER]:
             shares = ", ".join(f"{row['share_of_products']:.0%} ({row['shape']})" for row in best)
-            lines.append(f"Of the floor, {OURS_FASTER}: {shares}.")
+            lines.append(f"Share of the floor of {OURS_FASTER}: {shares}.")
     if report := read(RESULTS / "growth.json"):
         rows = sorted(report["rows"], key=lambda row: row["n"])
         least, most = rows[0]["n"], rows[-1]["n"]

@@ -1,4 +1,4 @@
-"""DINOv2's forward pass in OpenVINO, which on many CPUs is faster than PyTorch.
+"""DINOv2's forward pass in OpenVINO; how much faster than PyTorch, `benchmarks` measures.
 
 Needs `pip install '.[scale,openvino]'`.
 """
@@ -22,7 +22,7 @@ def with_openvino(dinov2: Dinov2, size: int | None = None) -> Dinov2:
     computes a batch of its own on one core. For pictures of one shape, those of fit="crop".
 
     Args:
-        dinov2: On a CPU, in float32; with `attention` "sdpa" or "eager", which are as fast.
+        dinov2: From `load_dinov2`, on a CPU, in float32.
         size: That of `extract_features`, in pixels. None: the processor's crop.
 
     Raises:
@@ -42,8 +42,7 @@ def with_openvino(dinov2: Dinov2, size: int | None = None) -> Dinov2:
 def convert(model: Any, side: int) -> Any:
     """Return transformers' model as an `openvino.Model` from (N, 3, side, side) to tokens, CLS.
 
-    By OpenVINO's front end: its `convert_model` does the same, and reports to Intel that it was
-    called.
+    Through OpenVINO's front end, for its `convert_model` reports to Intel that it was called.
     """
     try:
         from openvino import PartialShape
@@ -54,10 +53,10 @@ def convert(model: Any, side: int) -> Any:
     import torch
 
     embeddings, example = model.embeddings, torch.zeros(2, 3, side, side)
+    patches = (side // model.config.patch_size) ** 2
     with warnings.catch_warnings(), torch.inference_mode():
         warnings.simplefilter("ignore")  # tracing says what it takes for constant
-        patches = embeddings.patch_embeddings(example)
-        tokens = torch.cat([embeddings.cls_token.expand(2, -1, -1), patches], 1)
+        tokens = torch.zeros(1, 1 + patches, model.config.hidden_size)
         # by torch, once: OpenVINO's bicubic interpolation with antialias gives other numbers
         positions = embeddings.interpolate_pos_encoding(tokens, side, side)
         embeddings.interpolate_pos_encoding = lambda *_: positions
@@ -78,7 +77,7 @@ class _Compiled:
         converted = convert(model, side)
         import openvino
 
-        self.model, self.config, self.side = model, model.config, side
+        self.config, self.side = model.config, side
         self.state_dict, self.parameters = model.state_dict, model.parameters
         options = {
             "INFERENCE_PRECISION_HINT": "f32",  # its default may be bfloat16

@@ -321,8 +321,8 @@ def test_the_table_and_the_lines_of_the_readme(tmp_path, monkeypatch, capsys):
     measured, other, faster, share, grown = table.readme_lines()
     assert "2026-01-02, Abacus, 2 cores, threads: 2" in measured and "within 2e-06" in measured
     assert "up to 0.5 from them: other." in other
-    assert faster == "Faster than ours for every model: ours in OpenVINO."
-    assert share == "Of the floor, ours in OpenVINO: 88% (base)."
+    assert faster == "Faster than ours in PyTorch for every model: ours in OpenVINO."
+    assert share == "Share of the floor of ours in OpenVINO: 88% (base)."
     assert "From 10 to 1,000 pictures at 112 px" in grown
     assert "20.0 and 21.0 ms" in grown and "1,310 MB" in grown
 

@@ -15,7 +15,7 @@ CLOSE = 1e-5
 
 @pytest.fixture(scope="module")
 def pictures(picture):
-    """Seven pictures of three shapes, as upright and as flat ones, and one that is none."""
+    """Seven pictures of three shapes, and one that is none."""
     sizes = [(70, 60), (56, 90), (64, 64)]
     return [picture(*sizes[i % 3], seed=i) for i in range(7)] + [b"no picture"]
 
