@@ -16,6 +16,7 @@ from training.clip.network import Guide
 from training.clip.tokenizer import CONTEXT, make_tokenizer
 from training.clip.train import Training, contrastive_loss, export
 from training.command_line import chosen_recipe, parser, write_log
+from training.world.colours import COLOURS
 from training.world.material import a_toy
 from training.world.toys import CLASSES, EXCEPTIONS, PALETTES
 
@@ -134,10 +135,13 @@ def test_equal_captions_share_their_pictures():
 
 def test_varied_toys_wear_no_colour_kept_for_tests():
     for name in ("dog", "house", "fish"):
-        colours = {a_toy(name, seed, varied=True).colour for seed in range(60)}
-        assert not colours & set(EXCEPTIONS[name])
-        assert colours - set(PALETTES[name])
-        assert {a_toy(name, seed, varied=False).colour for seed in range(30)} <= set(PALETTES[name])
+        usual = {a_toy(name, seed, any_colour=0.0).colour for seed in range(30)}
+        varied = {a_toy(name, seed, any_colour=0.5).colour for seed in range(60)}
+        crossed = {a_toy(name, seed, any_colour=1.0).colour for seed in range(120)}
+        assert usual <= set(PALETTES[name])
+        assert varied - set(PALETTES[name])
+        assert crossed == set(COLOURS) - set(EXCEPTIONS[name])
+        assert not varied & set(EXCEPTIONS[name])
 
 
 def test_pairs_hold_one_fact_per_picture(material):

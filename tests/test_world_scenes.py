@@ -401,8 +401,8 @@ def test_description_matches_the_masks(renderer):
 
 def test_material_is_rendered_once(renderer, monkeypatch, tmp_path):
     monkeypatch.setattr(workers, "_open", [renderer])
-    toys = Shard(tmp_path / "toys.npy", 3, 5, varied=False, views=2)
-    scenes = Shard(tmp_path / "scenes.npy", 0, 2, varied=True)
+    toys = Shard(tmp_path / "toys.npy", 3, 5, any_colour=0.0, views=2)
+    scenes = Shard(tmp_path / "scenes.npy", 0, 2, any_colour=0.5)
     assert render_shard(toys) == render_shard(scenes) == 2
     assert np.load(toys.path).shape == (2, 2, FRAME, FRAME, 3)
     assert np.load(scenes.path).shape == (2, FRAME, FRAME, 3)

@@ -1,15 +1,15 @@
 """Render the pictures that the models are trained on, into a folder that is not committed.
 
     python -m training.world.material --out material --toys 20000 --views 4 --multi 8000
-    python -m training.world.material --out pairs --colours varied --views 2     # for captions
+    python -m training.world.material --out pairs --colours crossed --views 2    # for captions
 
 writes shards ``toys/00000.npy`` ... (64 toys, views, 224, 224, 3) and ``multi/00000.npy`` ...
 (256 scenes of two or three toys, 224, 224, 3), uint8. Of each toy the first half of the views are
 portraits and the others wide, each in surroundings of its own. Beside each shard a ``.jsonl`` holds
 one line of labels per row, which only monitoring and captions read. Toys have their usual colours;
-with "varied", half of them have any but those that ``EXCEPTIONS`` keeps for tests. A shard is
-written whole or not at all and never twice: the same command, started again, renders what is
-missing.
+with "varied", half of them have any but those that ``EXCEPTIONS`` keeps for tests, and with
+"crossed" all of them, so that a colour tells nothing of a class. A shard is written whole or not at
+all and never twice: the same command, started again, renders what is missing.
 """
 
 from __future__ import annotations
@@ -36,6 +36,8 @@ Labels = dict[str, object]
 Row = tuple[np.ndarray, Labels]
 
 POOL = POOLS["pretrain"]
+# Share of the toys that wear any colour but those kept for tests; the others wear a usual one.
+ANY_COLOUR = {"usual": 0.0, "varied": 0.5, "crossed": 1.0}
 MULTI_START = len(POOL) // 2  # Toys below this number are for toys/, the others for multi/.
 TOYS_PER_SHARD, SCENES_PER_SHARD = 64, 256
 
@@ -47,14 +49,14 @@ class Shard:
     path: Path
     start: int
     stop: int
-    varied: bool
+    any_colour: float
     views: int | None = None
 
 
-def a_toy(class_name: str, seed: int, varied: bool) -> Toy:
-    """Make a toy in a usual colour, or in half of the cases in any but those kept for tests."""
+def a_toy(class_name: str, seed: int, any_colour: float) -> Toy:
+    """Make a toy in a usual colour or, in this share of cases, in any but those kept for tests."""
     rng = np.random.default_rng((seed, 0))
-    if not varied or rng.random() < 0.5:
+    if rng.random() < 1 - any_colour:
         return make_toy(class_name, seed)
     kept = EXCEPTIONS[class_name]
     return make_toy(class_name, seed, str(rng.choice([c for c in COLOURS if c not in kept])))
@@ -75,9 +77,9 @@ def facts(scene: Scene, picture: Picture) -> Labels:
     return {"surface": scene.surface, "framing": scene.framing, "objects": toys}
 
 
-def toy_row(number: int, views: int, varied: bool) -> Row:
+def toy_row(number: int, views: int, any_colour: float) -> Row:
     """Render all views of one toy: ``(views, 224, 224, 3)`` uint8, and its labels."""
-    toy = a_toy(CLASSES[number % len(CLASSES)], POOL[number], varied)
+    toy = a_toy(CLASSES[number % len(CLASSES)], POOL[number], any_colour)
     drawn = [
         draw(renderer(), (POOL[number], view), [toy], "portrait" if 2 * view < views else "wide")
         for view in range(views)
@@ -91,11 +93,11 @@ def toy_row(number: int, views: int, varied: bool) -> Row:
     return np.stack([picture.rgb for _, picture in drawn]), labels
 
 
-def scene_row(number: int, varied: bool) -> Row:
+def scene_row(number: int, any_colour: float) -> Row:
     """Render one scene with two or three toys: ``(224, 224, 3)`` uint8, and its labels."""
     seed = POOL[MULTI_START + 3 * number]
     rng = np.random.default_rng(seed)
-    toys = [a_toy(str(rng.choice(CLASSES)), seed + k, varied) for k in range(rng.integers(2, 4))]
+    toys = [a_toy(str(rng.choice(CLASSES)), seed + k, any_colour) for k in range(rng.integers(2, 4))]
     scene, picture = draw(renderer(), seed, toys, "wide")
     return picture.rgb, facts(scene, picture)
 
@@ -105,7 +107,7 @@ def render_shard(shard: Shard) -> int:
     if not shard.path.exists():
         numbers = range(shard.start, shard.stop)
         rows = [
-            toy_row(n, shard.views, shard.varied) if shard.views else scene_row(n, shard.varied)
+            toy_row(n, shard.views, shard.any_colour) if shard.views else scene_row(n, shard.any_colour)
             for n in numbers
         ]
         lines = [json.dumps(labels) + "\n" for _, labels in rows]
@@ -118,11 +120,11 @@ def render_shard(shard: Shard) -> int:
 
 
 def shards(
-    folder: Path, total: int, size: int, varied: bool, views: int | None = None
+    folder: Path, total: int, size: int, any_colour: float, views: int | None = None
 ) -> Iterator[Shard]:
     """Divide ``total`` rows into shards of ``size``."""
     for index, start in enumerate(range(0, total, size)):
-        yield Shard(folder / f"{index:05d}.npy", start, min(start + size, total), varied, views)
+        yield Shard(folder / f"{index:05d}.npy", start, min(start + size, total), any_colour, views)
 
 
 def main() -> None:
@@ -132,16 +134,16 @@ def main() -> None:
     parser.add_argument("--toys", type=int, default=20_000, help="number of toys")
     parser.add_argument("--views", type=int, default=4, help="pictures of each toy")
     parser.add_argument("--multi", type=int, default=8_000, help="scenes with two or three toys")
-    parser.add_argument("--colours", choices=("usual", "varied"), default="usual")
+    parser.add_argument("--colours", choices=tuple(ANY_COLOUR), default="usual")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     arguments = parser.parse_args()
     if arguments.toys > MULTI_START or 3 * arguments.multi > len(POOL) - MULTI_START:
         parser.error(f"there are {MULTI_START} toys for --toys and as many for three times --multi")
     for name in ("toys", "multi"):
         (arguments.out / name).mkdir(parents=True, exist_ok=True)
-    varied = arguments.colours == "varied"
-    toys = shards(arguments.out / "toys", arguments.toys, TOYS_PER_SHARD, varied, arguments.views)
-    scenes = shards(arguments.out / "multi", arguments.multi, SCENES_PER_SHARD, varied)
+    any_colour = ANY_COLOUR[arguments.colours]
+    toys = shards(arguments.out / "toys", arguments.toys, TOYS_PER_SHARD, any_colour, arguments.views)
+    scenes = shards(arguments.out / "multi", arguments.multi, SCENES_PER_SHARD, any_colour)
     # Both kinds advance together, so that a training that starts early finds both.
     shares = {arguments.out / "toys": arguments.toys, arguments.out / "multi": arguments.multi}
     todo = sorted([*toys, *scenes], key=lambda shard: shard.start / shares[shard.path.parent])
