@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from dinov2_helpers import data_dir, extract_features
-from dinov2_helpers.images import open_image, to_pixels
 from dinov2_helpers.models import PROFILES, Dinov2
+from dinov2_helpers.pictures import open_image, to_pixels
 from dinov2_helpers.samples import load_scenes, photographs
 
 SIZES = ((640, 480), (480, 640), (500, 375), (1024, 768))  # width, height of the files

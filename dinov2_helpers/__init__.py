@@ -2,8 +2,8 @@
 
 from .clip import load_clip
 from .features import extract_features, stream_features
-from .images import ImageError, iter_images, open_image, to_pixels
 from .models import ModelError, load_diffusion, load_dinov2
+from .pictures import ImageError, iter_images, open_image, to_pixels
 from .samples import data_dir, load_scenes, load_views, photographs
 
 __version__ = "0.1.0"

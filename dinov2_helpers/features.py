@@ -24,8 +24,10 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 from tqdm import tqdm
 
-from .images import Fit, ImageError, geometry, iter_images, open_image, to_pixels
 from .models import Model
+from .pictures.decode import ImageError, open_image
+from .pictures.files import iter_images
+from .pictures.pixels import Fit, geometry, to_pixels
 from .results import write_whole
 
 Facet = Literal["query", "key", "value"]

@@ -10,6 +10,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeAlias
 
+from .pictures.pixels import Preprocessing
+
 if TYPE_CHECKING:
     import torch
 
@@ -76,6 +78,7 @@ class Model:
 
     model: Any  # of transformers, in evaluation mode
     processor: Any  # its image processor (PIL backend): image_mean, image_std, crop_size, ...
+    preprocessing: Preprocessing  # the same for `to_pixels`
     name: str  # on the hub, or of the folder
     patch_size: int  # pixels
     dim: int  # width of the features
@@ -147,8 +150,8 @@ def load(cls: Any, kinds: dict[str, Any], source: Source, device: Device, **opti
         options |= {"dtype": options["dtype"] or "float32", "output_loading_info": True}
         model, loaded = kinds[model_type].from_pretrained(path, use_safetensors=True, **options)
         processor = AutoImageProcessor.from_pretrained(path, backend="pil", trust_remote_code=False)
-        if "shortest_edge" not in processor.size or not processor.crop_size:
-            raise ValueError("its processor does not scale the shortest side and crop the centre")
+        vision = getattr(model.config, "vision_config", model.config)
+        preprocessing = Preprocessing.from_processor(processor, vision.patch_size)
         texts = {}
         if hasattr(model.config, "text_config"):
             texts["tokenizer"] = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
@@ -164,6 +167,7 @@ def load(cls: Any, kinds: dict[str, Any], source: Source, device: Device, **opti
     result = cls(
         model=model.to(device or best_device()).eval(),
         processor=processor,
+        preprocessing=preprocessing,
         name=name,
         patch_size=config.patch_size,
         dim=getattr(model.config, "projection_dim", config.hidden_size),
@@ -243,7 +247,7 @@ def locate(
     from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
-    from .samples import data_dir  # which imports this module, by way of `images`
+    from .samples import data_dir
 
     name = str(source or current_profile().name)
     known = {profile.name: getattr(profile, kind.lower()) for profile in PROFILES.values()}

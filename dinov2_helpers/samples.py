@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
-from .images import open_image
+from .pictures.decode import open_image
 
 TOYS = "dog cat car truck airplane boat rocket house tree mushroom snowman mug chair lamp duck fish"
 CLASS_NAMES = tuple(TOYS.split())

@@ -18,7 +18,7 @@ from dinov2_helpers import (
     open_image,
     stream_features,
 )
-from dinov2_helpers.images import geometry
+from dinov2_helpers.pictures import geometry
 
 CLOSE = 1e-5
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dinov2_helpers.images import ImageError, iter_images, open_image
+from dinov2_helpers.pictures import ImageError, iter_images, open_image
 from tools import pairing
 from tools.lift import lift
 from tools.project import Project

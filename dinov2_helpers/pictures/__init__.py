@@ -1,0 +1,32 @@
+"""One place for each decision about a picture: files, decoding, pixels."""
+
+from .decode import DECODE_VERSION, Depth, ImageError, open_image, range_warning
+from .files import (
+    SUFFIXES,
+    LeftOut,
+    Listing,
+    describe_left_out,
+    iter_images,
+    list_images,
+    printable,
+)
+from .pixels import Fit, Preprocessing, geometry, to_pixels
+
+__all__ = [
+    "DECODE_VERSION",
+    "SUFFIXES",
+    "Depth",
+    "Fit",
+    "ImageError",
+    "LeftOut",
+    "Listing",
+    "Preprocessing",
+    "describe_left_out",
+    "geometry",
+    "iter_images",
+    "list_images",
+    "open_image",
+    "printable",
+    "range_warning",
+    "to_pixels",
+]
