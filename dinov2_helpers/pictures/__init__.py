@@ -1,5 +1,6 @@
-"""One place for each decision about a picture: files, decoding, pixels."""
+"""One place for each decision about a picture: files, decoding, pixels, annotations."""
 
+from .annotations import read_class_map, read_depth, read_mask
 from .decode import DECODE_VERSION, Depth, ImageError, open_image, range_warning
 from .files import (
     SUFFIXES,
@@ -28,5 +29,8 @@ __all__ = [
     "open_image",
     "printable",
     "range_warning",
+    "read_class_map",
+    "read_depth",
+    "read_mask",
     "to_pixels",
 ]
