@@ -48,9 +48,8 @@ from benchmarks.ways import (
     model_folder,
     write_pictures,
 )
-from dinov2_helpers import load_dinov2
+from dinov2_helpers import load_dinov2, open_image, to_pixels
 from dinov2_helpers.models import Model
-from dinov2_helpers.pictures import open_image, to_pixels
 
 SHAPES = ("tiny", "small", "base")
 PICTURES = {"tiny": 128, "small": 64, "base": 32}

@@ -11,6 +11,7 @@ import logging
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
@@ -20,9 +21,9 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from dinov2_helpers import data_dir, extract_features
+from dinov2_helpers import data_dir, extract_features, open_image, to_pixels
 from dinov2_helpers.models import PROFILES, Dinov2
-from dinov2_helpers.pictures import open_image, to_pixels
+from dinov2_helpers.models.load import choose_encoder
 from dinov2_helpers.samples import load_scenes, photographs
 
 SIZES = ((640, 480), (480, 640), (500, 375), (1024, 768))  # width, height of the files
@@ -111,11 +112,10 @@ def ours(at: Setting) -> Extract:
 
 
 def ours_openvino(at: Setting) -> Extract:
-    """`extract_features` on a model of `with_openvino`."""
+    """`extract_features` as it comes with `load_dinov2(..., backend="openvino")`."""
     need("openvino")
-    from dinov2_scale.openvino import with_openvino
-
-    return ours(at._replace(dinov2=with_openvino(at.dinov2)))
+    encoder = choose_encoder(at.dinov2.model, "openvino")
+    return ours(at._replace(dinov2=replace(at.dinov2, encoder=encoder)))
 
 
 def article(at: Setting) -> Extract:
@@ -259,10 +259,10 @@ def onnx_runtime(at: Setting) -> Extract:
 def openvino(at: Setting) -> Extract:
     """OpenVINO on our pixels, with several requests under way, in single precision."""
     (ov,) = need("openvino")
-    from dinov2_scale.openvino import convert
+    from dinov2_helpers.models.openvino import convert
 
     side = at.dinov2.processor.crop_size["height"]
-    converted = convert(load_auto(at.folder), side)
+    converted = convert(load_auto(at.folder), side, side)
     options = {
         "INFERENCE_PRECISION_HINT": "f32",  # its default may be bfloat16
         "INFERENCE_NUM_THREADS": at.threads,

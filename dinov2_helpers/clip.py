@@ -1,5 +1,6 @@
 """CLIP: texts and pictures as vectors of one space, in which a text is near what it describes."""
 
+import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -7,8 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .features import Skipped, extract_features
-from .models import Device, Dtype, Model, Source, load
+from .extraction import Skipped, extract_features
+from .models import Device, Dtype, Encoder, Model, Source, onednn
+from .models.encoder import TorchEncoder
+from .models.load import load_parts
+from .pictures.files import LeftOut
+
+log = logging.getLogger("dinov2_helpers")
 
 
 @dataclass(frozen=True)
@@ -18,7 +24,8 @@ class Embeddings:
     vectors: NDArray[np.float32]  # (N, D), unit length
     index: NDArray[np.int64]  # (N,), position in the input
     names: tuple[str, ...]  # as in `Features`
-    skipped: tuple[Skipped, ...]  # the pictures left out
+    skipped: tuple[Skipped, ...]  # the pictures that could not be used
+    left_out: tuple[LeftOut, ...] = ()  # files of the folder that are no pictures
 
 
 @dataclass(frozen=True, repr=False)
@@ -34,24 +41,28 @@ class Clip(Model):
         return float(1 / self.model.logit_scale.detach().float().exp())
 
     def embed_images(self, images: Any, **options: Any) -> Embeddings:
-        """Embed pictures; those that cannot be read are printed and left out.
+        """Embed pictures; those that cannot be read are reported and left out.
 
         `images`, `batch_size`, `cache`, `progress` and errors are as for `extract_features`. The
         numbers, whatever the batch, are those of transformers' processor and model to 1e-5.
         """
         found = extract_features(self, images, patches=False, **options)
         vectors = found.cls / np.linalg.norm(found.cls, axis=1, keepdims=True)
-        return Embeddings(vectors, found.index, found.names, found.skipped)
+        return Embeddings(vectors, found.index, found.names, found.skipped, found.left_out)
 
     def embed_texts(self, texts: Iterable[str], *, batch_size: int = 256) -> NDArray[np.float32]:
         """Return the embeddings of N texts, (N, D) float32, unit length.
 
-        None at all, or one that has more tokens than the model can read, is a ValueError.
+        Raises:
+            ValueError: No text at all, or one that has more tokens than the model can read.
         """
         import torch
 
-        texts, vectors = [texts] if isinstance(texts, str) else list(texts), []
+        texts = [texts] if isinstance(texts, str) else list(texts)
+        if not texts:
+            raise ValueError("no text to embed")
         limit = self.model.config.text_config.max_position_embeddings
+        vectors = []
         for start in range(0, len(texts), batch_size):
             batch = texts[start : start + batch_size]
             tokens = self.tokenizer(batch, padding=True, return_tensors="pt", verbose=False)
@@ -61,13 +72,23 @@ class Clip(Model):
             with torch.inference_mode():
                 found = self.model.get_text_features(**tokens.to(self.device)).pooler_output.float()
             vectors.append((found / found.norm(dim=1, keepdim=True)).cpu().numpy())
-        if not texts:
-            raise ValueError("no text to embed")
         return np.concatenate(vectors)
 
 
 def load_clip(name_or_path: Source = None, *, device: Device = None, dtype: Dtype = None) -> Clip:
-    """Load a CLIP; names, arguments, output and errors are those of `load_dinov2`."""
+    """Load a CLIP; names, arguments and errors are those of `load_dinov2`."""
     from transformers import CLIPModel
 
-    return load(Clip, {"clip": CLIPModel}, name_or_path, device, dtype=dtype)
+    loaded = load_parts("CLIP", {"clip": CLIPModel}, name_or_path, device, dtype)
+    result = Clip(**loaded, encoder=_choose_encoder(loaded["model"]))
+    log.info("%s", result.describe())
+    return result
+
+
+def _choose_encoder(model: Any) -> Encoder:
+    import torch
+
+    towers = [model.vision_model, model.visual_projection]
+    if model.device.type == "cpu" and model.dtype == torch.float32 and onednn.available():
+        return onednn.OneDnnEncoder(model, model.get_image_features, towers)
+    return TorchEncoder(model, model.get_image_features)

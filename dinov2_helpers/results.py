@@ -4,25 +4,14 @@ import json
 import math
 import os
 import re
-import secrets
 from numbers import Integral
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from .models import current_profile
+from .writing import write_whole
 
 Verdict = Literal["holds", "holds in part", "does not hold"]
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a file so that a reader never meets half of it; its folder is made if need be."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.{secrets.token_hex(4)}.partial")
-    try:
-        partial.write_bytes(data)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def results_dir() -> Path:

@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
-from .pictures.decode import open_image
+from .data import data_dir
+from .pictures import open_image
 
 TOYS = "dog cat car truck airplane boat rocket house tree mushroom snowman mug chair lamp duck fish"
 CLASS_NAMES = tuple(TOYS.split())
@@ -25,17 +26,6 @@ CLASS_NAMES = tuple(TOYS.split())
 
 PHOTOGRAPHS = json.loads((Path(__file__).parent / "photographs.json").read_text(encoding="utf-8"))
 """Pictures inside scikit-image and scikit-learn, by name: "wheel", "file", "source" (licence)."""
-
-
-def data_dir() -> Path:
-    """Return DINOV2_DATA, else the package's data, else the checkout's (or FileNotFoundError)."""
-    package = Path(__file__).resolve().parent
-    named = os.environ.get("DINOV2_DATA")
-    candidates = [Path(named)] if named else [package / "data", package.parent / "data"]
-    for folder in filter(Path.is_dir, candidates):
-        return folder
-    where = " or ".join(map(str, candidates))
-    raise FileNotFoundError(f"no sample data in {where}: set DINOV2_DATA to the project's data/")
 
 
 def _matches(value: Any, wanted: Any) -> bool:

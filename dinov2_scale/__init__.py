@@ -26,13 +26,13 @@ import fsspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from dinov2_helpers.features import Features
+from dinov2_helpers.images import SUFFIXES, iter_images
 from numpy.typing import NDArray
 from tqdm import tqdm
 
 from dinov2_helpers import load_dinov2, stream_features
-from dinov2_helpers.features import Features
 from dinov2_helpers.models import Source, locate
-from dinov2_helpers.pictures.files import SUFFIXES, iter_images
 
 from .openvino import with_openvino
 

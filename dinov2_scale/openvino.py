@@ -9,8 +9,9 @@ from dataclasses import replace
 from threading import local
 from typing import Any
 
+from dinov2_helpers.images import geometry
+
 from dinov2_helpers.models import Dinov2
-from dinov2_helpers.pictures.pixels import geometry
 
 __all__ = ["convert", "with_openvino"]
 

@@ -1,5 +1,7 @@
 """Small random DINOv2s, a CLIP and a Stable Diffusion in the file layout of the hub; pictures."""
 
+import logging
+
 import numpy as np
 import pytest
 import torch
@@ -44,6 +46,20 @@ def save(model, folder, preprocessor=PREPROCESSOR):
 def one_thread():
     """Start each test on one thread, whatever the one before it has set."""
     torch.set_num_threads(1)
+
+
+class _Printed(logging.Handler):
+    """Shows messages as `course.setup` does, so that `capsys` holds them."""
+
+    def emit(self, record):
+        print(record.getMessage())
+
+
+@pytest.fixture(autouse=True, scope="session")
+def messages():
+    log = logging.getLogger("dinov2_helpers")
+    log.setLevel(logging.INFO)
+    log.addHandler(_Printed())
 
 
 @pytest.fixture(scope="session")

@@ -124,7 +124,7 @@ def test_folders_and_broken_pictures(clip, picture, tmp_path, capsys):
     assert (skipped.index, skipped.name) == (1, "1.png")
     report = capsys.readouterr().out
     assert "1 of 4 pictures skipped" in report and "cannot identify" in report
-    with pytest.raises(FileNotFoundError, match="no folder with pictures"):
+    with pytest.raises(FileNotFoundError, match="there is no such folder"):
         clip.embed_images(tmp_path / "missing")
 
 

@@ -7,6 +7,12 @@ from functools import partial
 
 import pytest
 import torch
+from huggingface_hub.errors import LocalEntryNotFoundError
+from huggingface_hub.utils import (
+    are_progress_bars_disabled,
+    disable_progress_bars,
+    enable_progress_bars,
+)
 from safetensors.torch import load_file, save_file
 
 import dinov2_helpers
@@ -147,8 +153,8 @@ def drop_weights(folder):
         (lambda f: (f / "model.safetensors").write_bytes(b"half"), "cannot be loaded"),
         (lambda f: edit(f, hidden_size=96), "cannot be loaded"),
         (
-            lambda f: preprocess(f, size={"height": 56, "width": 56}),
-            "does not scale the shortest side",
+            lambda f: preprocess(f, size={"longest_edge": 56}),
+            r"its processor says size=.*longest_edge",
         ),
         (drop_weights, "lacks weights: .*layernorm.weight"),
     ],
@@ -165,3 +171,40 @@ def test_code_in_a_folder_is_not_run(copy):
     (copy / "evil.py").write_text("raise SystemExit('executed')")
     preprocess(copy, auto_map={"AutoImageProcessor": "evil.Processor"})
     assert load_dinov2(copy, device="cpu").dim == 48
+
+
+@pytest.fixture
+def download(dinov2_folder, tmp_path, monkeypatch):
+    """A hub that has one model, and what was shown at the moment of its download."""
+    shown = []
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.HfApi.model_info", lambda *_, **__: None)
+
+    def snapshot_download(repo, local_files_only=False, **wanted):
+        if local_files_only:
+            raise LocalEntryNotFoundError("not here yet")
+        shown.append(not are_progress_bars_disabled())
+        return str(dinov2_folder)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
+    return shown
+
+
+def test_a_download_says_what_comes_and_shows_its_progress(download, capsys):
+    load_dinov2(device="cpu")  # of another model, before
+    capsys.readouterr()
+    load_dinov2("small", device="cpu")
+    said = capsys.readouterr().out.splitlines()
+    assert download == [True]
+    assert re.match(r"Downloading facebook/dinov2-small, 88 MB, from https://\S+: once", said[0])
+    assert len(said) == 2
+
+
+def test_bars_that_a_reader_has_switched_off_stay_off(download, capfd):
+    disable_progress_bars()
+    try:
+        load_dinov2("small", device="cpu")
+        assert download == [False] and are_progress_bars_disabled()
+    finally:
+        enable_progress_bars()
+    assert capfd.readouterr().err == ""  # reading the weights shows none at all

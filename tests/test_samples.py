@@ -98,7 +98,7 @@ def test_data_dir_is_the_named_folder_and_never_another(root, monkeypatch):
 def test_data_dir_prefers_the_installed_data_to_the_checkout(tmp_path, monkeypatch):
     monkeypatch.delenv("DINOV2_DATA", raising=False)
     package = tmp_path / "dinov2_helpers"
-    monkeypatch.setattr(samples, "__file__", str(package / "samples.py"))
+    monkeypatch.setattr("dinov2_helpers.data.__file__", str(package / "data.py"))
     with pytest.raises(FileNotFoundError, match="DINOV2_DATA"):
         data_dir()
     (tmp_path / "data").mkdir()

@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 from skimage.transform import resize
 from transformers import AutoModel
 
+from dinov2_helpers import extract_features
 from dinov2_helpers.clip import load_clip
-from dinov2_helpers.features import extract_features
 from dinov2_helpers.models import Dinov2, load_dinov2
 from dinov2_helpers.samples import Scenes, data_dir, load_scenes, load_views
 from training import model_card, probes

@@ -206,7 +206,7 @@ def upright_size(source: Any, name: str | os.PathLike[str] = "") -> tuple[int, i
 def as_array(source: NDArray[Any], name: str | os.PathLike[str]) -> NDArray[Any]:
     """Return an array in this machine's order of bytes; ImageError: it is no picture's shape."""
     if source.ndim not in (2, 3) or source.shape[2:] not in ((), (3,)) or not source.size:
-        reason = f"shape {source.shape} is neither (H, W, 3) nor (H, W), 1 or more each"
+        reason = f"shape {source.shape} is neither (H, W, 3) nor (H, W), 1 or more each; change it"
         raise ImageError(name or "picture", f"cannot be used: {reason}")
     return source.astype(source.dtype.newbyteorder("="), copy=False)
 
@@ -392,6 +392,8 @@ def _eight_bits(
     if values.dtype == np.uint8:
         return values, None
     kind, size = values.dtype.kind, values.dtype.itemsize
+    if kind not in "biuf":
+        raise ImageError(name, f"values of type {values.dtype} are no numbers: give uint8")
     low, high = values.min(), values.max()
     stored = stored or 8 * size
     integers = kind in "iu" and size in (2, 4)
@@ -403,7 +405,7 @@ def _eight_bits(
     if bits and integers and low >= 0:
         raise ImageError(name, f"values up to {high} do not fit into bits={bits}")
     span = f"{values.dtype} from {low} to {high}"
-    reason = f"values are {span}, not uint8, uint16 or floats within 0-1"
+    reason = f"values are {span}, not uint8, uint16 or floats within 0-1; scale them to these"
     raise ImageError(name, f"cannot be used: {reason}")
 
 

@@ -10,8 +10,8 @@ from diffusers import StableDiffusionPipeline
 from numpy.typing import NDArray
 from scipy.linalg import sqrtm
 
+from dinov2_helpers import extract_features
 from dinov2_helpers.clip import Clip, load_clip
-from dinov2_helpers.features import extract_features
 from dinov2_helpers.models import Dinov2, load_dinov2
 from dinov2_helpers.samples import Scenes, load_scenes
 from training.clip.evaluation import with_colour

@@ -97,7 +97,9 @@ def scene_row(number: int, any_colour: float) -> Row:
     """Render one scene with two or three toys: ``(224, 224, 3)`` uint8, and its labels."""
     seed = POOL[MULTI_START + 3 * number]
     rng = np.random.default_rng(seed)
-    toys = [a_toy(str(rng.choice(CLASSES)), seed + k, any_colour) for k in range(rng.integers(2, 4))]
+    toys = [
+        a_toy(str(rng.choice(CLASSES)), seed + k, any_colour) for k in range(rng.integers(2, 4))
+    ]
     scene, picture = draw(renderer(), seed, toys, "wide")
     return picture.rgb, facts(scene, picture)
 
@@ -107,7 +109,9 @@ def render_shard(shard: Shard) -> int:
     if not shard.path.exists():
         numbers = range(shard.start, shard.stop)
         rows = [
-            toy_row(n, shard.views, shard.any_colour) if shard.views else scene_row(n, shard.any_colour)
+            toy_row(n, shard.views, shard.any_colour)
+            if shard.views
+            else scene_row(n, shard.any_colour)
             for n in numbers
         ]
         lines = [json.dumps(labels) + "\n" for _, labels in rows]
@@ -142,7 +146,9 @@ def main() -> None:
     for name in ("toys", "multi"):
         (arguments.out / name).mkdir(parents=True, exist_ok=True)
     any_colour = ANY_COLOUR[arguments.colours]
-    toys = shards(arguments.out / "toys", arguments.toys, TOYS_PER_SHARD, any_colour, arguments.views)
+    toys = shards(
+        arguments.out / "toys", arguments.toys, TOYS_PER_SHARD, any_colour, arguments.views
+    )
     scenes = shards(arguments.out / "multi", arguments.multi, SCENES_PER_SHARD, any_colour)
     # Both kinds advance together, so that a training that starts early finds both.
     shares = {arguments.out / "toys": arguments.toys, arguments.out / "multi": arguments.multi}

@@ -1,9 +1,8 @@
-import contextlib
-import copy
 import dataclasses
 import io
 import shutil
 import threading
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -11,14 +10,11 @@ import torch
 from PIL import Image
 from transformers import pipeline
 
-from dinov2_helpers import (
-    extract_features,
-    features,
-    load_dinov2,
-    open_image,
-    stream_features,
-)
-from dinov2_helpers.pictures import geometry
+from dinov2_helpers import extract_features, load_dinov2, open_image, stream_features
+from dinov2_helpers.extraction import batches, engine
+from dinov2_helpers.extraction.forward import Computer
+from dinov2_helpers.extraction.job import Job
+from dinov2_helpers.pictures.pixels import geometry
 
 CLOSE = 1e-5
 
@@ -148,6 +144,10 @@ def test_pooling(dinov2, pictures):
     assert differ(mean[0], expected) < CLOSE
     assert differ(mean[1], found.patches[1].mean((0, 1))) < CLOSE
     assert (found.pooled() == found.cls).all()
+    assert differ(found.pooled("both"), np.hstack([found.cls, mean])) < CLOSE
+    assert found.pooled("both").shape == (5, 96)
+    with pytest.raises(ValueError, match=r"pooled\('max'\): choose one of"):
+        found.pooled("max")
     with pytest.raises(ValueError, match="patches=True"):
         extract_features(dinov2, pictures, patches=False).pooled("mean")
 
@@ -242,6 +242,136 @@ def test_inputs(dinov2, pictures, tmp_path, capsys):
     assert "2: image 2: " in capsys.readouterr().out
 
 
+class Series:
+    """What a column of a pandas table is to us: one axis, an index of its own, values."""
+
+    ndim = 1
+
+    def __init__(self, values):
+        self.values = values
+
+    def __iter__(self):
+        return iter(self.values)
+
+
+def test_paths_in_containers_of_other_packages(dinov2, pictures, tmp_path):
+    for number, image in enumerate(pictures):
+        image.save(tmp_path / f"{number}.png")
+    paths = [str(path) for path in sorted(tmp_path.glob("*.png"))]
+    expected = extract_features(dinov2, pictures, size=56).cls
+    objects = np.empty(5, object)
+    objects[:] = pictures
+    for images in (np.array(paths), np.array(paths, object), Series(paths), objects):
+        assert differ(extract_features(dinov2, images, size=56).cls, expected) < CLOSE
+    assert extract_features(dinov2, Series(paths)).names == tuple(paths)
+    missing = extract_features(dinov2, Series([*paths[:2], float("nan"), None]))
+    assert [one.index for one in missing.skipped] == [2, 3]
+    numbered = extract_features(dinov2, {7: pictures[0], tmp_path / "x": pictures[1]})
+    assert numbered.names == ("7", str(tmp_path / "x"))
+
+
+def test_what_holds_no_pictures_is_named(dinov2):
+    table = dataclasses.make_dataclass("Table", ["columns", "ndim"])(["path", "label"], 2)
+    for images, message in (
+        (None, "NoneType holds no pictures"),
+        (3, "int holds no pictures"),
+        (table, r"a table of \['path', 'label'\]: give the column"),
+    ):
+        with pytest.raises(TypeError, match=message):
+            extract_features(dinov2, images)
+
+
+def test_the_home_folder(dinov2, picture, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    (tmp_path / "pictures").mkdir()
+    picture(20, 20).save(tmp_path / "pictures" / "a.png")
+    for images in ("~/pictures", "~/pictures/a.png", ["~/pictures/a.png"]):
+        assert len(extract_features(dinov2, images)) == 1
+
+
+def test_empty_crops_are_left_out(dinov2, picture):
+    image = picture(20, 20)
+    found = extract_features(dinov2, [image.crop((5, 5, 5, 9)), image, np.zeros((0, 4, 3), "u1")])
+    assert found.index.tolist() == [1]
+    assert [one.index for one in found.skipped] == [0, 2]
+
+
+def test_one_picture_and_the_first_twelve_unreadable(dinov2, picture):
+    found = extract_features(dinov2, [b"no picture"] * 12 + [picture(20, 20)])
+    assert found.index.tolist() == [12] and len(found.skipped) == 12
+
+
+def test_features_that_will_not_fit_are_refused_before_they_are_made(
+    dinov2, picture, forwards, monkeypatch
+):
+    class Memory:
+        available = 8_000_000
+
+    monkeypatch.setattr("dinov2_helpers.extraction.gather.virtual_memory", Memory)
+    images = [picture(20, 20)] * 200
+    assert len(extract_features(dinov2, images[:100])) == 100  # 5 MB
+    forwards.clear()
+    with pytest.raises(MemoryError, match=r"200 pictures take about 0.0 GB.*stream_features"):
+        extract_features(dinov2, images)
+    assert forwards == []
+    assert len(extract_features(dinov2, images, patches=False)) == 200
+
+
+def test_no_second_copy_of_the_result(dinov2, picture):
+    """What more pictures allocate is their features, once; the last layer is no second copy."""
+
+    def allocated(n):
+        images = [picture(20, 20)] * n
+        tracemalloc.start()
+        try:
+            found = extract_features(dinov2, images, layers=[0, -1], facets=["key"])
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert found.layers[-1].patches is found.patches
+        maps = (found.patches, found.layers[0].patches, found.facets["key"])
+        return peak, sum(one.nbytes for one in maps)
+
+    (peak, size), (later_peak, later_size) = allocated(256), allocated(640)
+    assert later_peak - peak < 1.1 * (later_size - size)
+
+
+def test_rows_stay_with_their_pictures_when_some_are_skipped(dinov2, pictures):
+    mixed = [None, pictures[0], None, pictures[1], pictures[2], None]
+    found = extract_features(dinov2, mixed, layers=[0], batch_size=1)
+    expected = extract_features(dinov2, pictures[:3], layers=[0], batch_size=1)
+    assert found.index.tolist() == [1, 3, 4]
+    for one, other in (
+        (found.cls, expected.cls),
+        (found.layers[0].patches, expected.layers[0].patches),
+    ):
+        assert np.array_equal(one, other)
+
+
+def test_features_can_be_compared_and_hashed(dinov2, pictures):
+    one, other = (extract_features(dinov2, pictures) for _ in range(2))
+    assert one == one and one != other and len({one, other}) == 2
+
+
+def test_settings_of_a_stream_are_checked(dinov2, pictures):
+    with pytest.raises(TypeError, match=r"\['sizes'\]: no settings of extract_features"):
+        next(stream_features(dinov2, pictures, sizes=3))
+    with pytest.raises(ValueError, match="chunk=0"):
+        next(stream_features(dinov2, pictures, chunk=0))
+    with pytest.raises(ValueError, match="no pictures, so no grid"):
+        _ = next(stream_features(dinov2, [None])).grid
+
+
+def test_own_errors_are_not_blamed_on_a_picture(dinov2, pictures, monkeypatch):
+    def broken(*_, **__):
+        raise TypeError("ours")
+
+    monkeypatch.setattr(engine, "to_pixels", broken)
+    with pytest.raises(TypeError, match="ours"):
+        extract_features(dinov2, pictures)
+
+
 def test_long_reports_are_cut(dinov2, picture, capsys):
     found = extract_features(dinov2, [None] * 30 + [picture(14, 14)], fit="resize")
     report = capsys.readouterr().out.splitlines()
@@ -256,10 +386,10 @@ def test_long_reports_are_cut(dinov2, picture, capsys):
         ([], {}, "no picture to extract from; 0 of 0"),
         ({}, {}, "no picture to extract from; 0 of 0"),
         ([None, None], {}, "2 of 2 pictures skipped"),
-        ("no-such-folder", {}, "no-such-folder is no folder with pictures"),
+        ("no-such-folder", {}, "no-such-folder: there is no such folder"),
         (None, {"layers": [3]}, "layer 3: plain has 0 to 2, or -1 to -3"),
         (None, {"facet_layer": -4}, "layer -4"),
-        (None, {"fit": "squeeze"}, "'squeeze' is none of .*'crop'"),
+        (None, {"fit": "squeeze"}, "fit='squeeze' is none of .*'crop'"),
         (None, {"facets": ["keys"]}, "'keys' is none of .*'key'"),
         (None, {"attention": True}, "attention='eager'"),
     ],
@@ -271,7 +401,8 @@ def test_impossible_settings(dinov2, pictures, images, options, message):
 
 def test_many_pictures_of_many_shapes(dinov2, picture, forwards, monkeypatch):
     """Order is kept, and few pictures wait, however the shapes are mixed."""
-    monkeypatch.setattr(features, "MAX_BATCH", 8)
+    monkeypatch.setattr(batches, "MAX_BATCH", 8)
+    monkeypatch.setattr(engine, "MAX_BATCH", 8)
     images = [picture(14 * (1 + i % 7), 14, seed=i) for i in range(24)]
     found = extract_features(dinov2, images, fit="resize")
     assert found.index.tolist() == list(range(24))
@@ -285,7 +416,7 @@ def test_many_pictures_of_many_shapes(dinov2, picture, forwards, monkeypatch):
 def test_decoding_goes_on_while_the_model_computes(dinov2, pictures, monkeypatch):
     """The model waits here until a picture of the next batch is opened, in another thread."""
     opened = threading.Event()
-    opening, forward = features.open_image, features._forward
+    opening, computing = engine.open_image, Computer._compute
 
     def open_image(source, name):
         if name == "image 2":
@@ -294,11 +425,11 @@ def test_decoding_goes_on_while_the_model_computes(dinov2, pictures, monkeypatch
 
     def compute(*arguments):
         assert opened.wait(timeout=10)
-        forward(*arguments)
+        return computing(*arguments)
 
-    monkeypatch.setattr(features, "MAX_BATCH", 2)
-    monkeypatch.setattr(features, "open_image", open_image)
-    monkeypatch.setattr(features, "_forward", compute)
+    monkeypatch.setattr(engine, "MAX_BATCH", 2)
+    monkeypatch.setattr(engine, "open_image", open_image)
+    monkeypatch.setattr(Computer, "_compute", compute)
     assert len(extract_features(dinov2, pictures)) == 5
 
 
@@ -313,7 +444,8 @@ def test_batches_on_several_cores(eager, pictures, monkeypatch, capsys):
     torch.set_num_threads(3)
     try:
         several = extract_features(eager, pictures * 8, **options)
-        monkeypatch.setattr(features, "_free", lambda model: features._need(model, (3, 224, 224)))
+        one_picture = batches.activation_bytes(eager, (3, 224, 224))
+        monkeypatch.setattr(batches, "free_memory", lambda model: one_picture)
         capsys.readouterr()
         scarce = extract_features(eager, pictures * 8, **options)
         assert torch.get_num_threads() == 3
@@ -338,10 +470,10 @@ def test_batches_on_several_cores(eager, pictures, monkeypatch, capsys):
 def test_batch_size_follows_memory(dinov2, eager):
     def largest(model, side):
         pixels = np.broadcast_to(np.float32(0), (3, side, side))
-        jobs = [features._Job(i, "", (side, side), pixels=pixels) for i in range(100)]
-        return len(next(features._batches(model, jobs, None)))
+        jobs = [Job(i, i, "", (side, side), 1, None, pixels) for i in range(100)]
+        return len(next(batches.make_batches(model, jobs, None)))
 
-    assert largest(dinov2, 112) == features.MAX_BATCH > largest(dinov2, 896) > 1
+    assert largest(dinov2, 112) == batches.MAX_BATCH > largest(dinov2, 896) > 1
     assert largest(eager, 1792) == 1
 
 
@@ -349,13 +481,13 @@ def test_batch_size_follows_memory(dinov2, eager):
 def forwards(monkeypatch):
     """Count the pictures that go through the model."""
     count = []
-    forward = features._forward
+    computing = Computer._compute
 
-    def spy(dinov2, want, seen, batch):
+    def spy(computer, batch):
         count.extend(job.index for job in batch)
-        forward(dinov2, want, seen, batch)
+        return computing(computer, batch)
 
-    monkeypatch.setattr(features, "_forward", spy)
+    monkeypatch.setattr(Computer, "_compute", spy)
     return count
 
 
@@ -411,6 +543,16 @@ def test_cache_of_what_is_in_memory(dinov2, pictures, tmp_path, forwards):
     # the same bytes in another shape are another picture
     extract_features(dinov2, array.reshape(320, 240, 3), cache=tmp_path)
     assert forwards == [0, 0]
+
+
+def test_a_cache_for_all_calls(dinov2, pictures, tmp_path, forwards, monkeypatch):
+    monkeypatch.setenv("DINOV2_CACHE", str(tmp_path))
+    first = extract_features(dinov2, pictures)
+    again = extract_features(dinov2, pictures)
+    assert len(forwards) == 5 and np.array_equal(first.patches, again.patches)
+    for _ in range(2):
+        extract_features(dinov2, pictures, layers=[0])
+    assert len(forwards) == 15 and len(entries(tmp_path)) == 5
 
 
 def test_damaged_cache_entries_are_computed_again(dinov2, picture, tmp_path, forwards):
@@ -476,31 +618,6 @@ def test_a_stream_reads_no_further_than_it_must(dinov2, picture):
 
     stream = stream_features(dinov2, endless(), chunk=3, fit="resize")
     assert len(next(stream)) == 3 and len(given) == 3
-
-
-def test_packed_layers_give_the_same_numbers_and_leave_the_model_alone(any_dinov2, pictures):
-    layers = [m for m in any_dinov2.model.modules() if isinstance(m, torch.nn.Linear)]
-    packed = extract_features(any_dinov2, pictures)
-    assert all(layer in features._LAID_OUT for layer in layers)  # or the above was not packed
-    assert not any("forward" in vars(layer) for layer in layers)
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(features, "_packed", lambda model: contextlib.nullcontext())
-        plain = extract_features(any_dinov2, pictures)
-    assert 0 <= differ(packed.patches, plain.patches) < CLOSE
-    copied = copy.deepcopy(any_dinov2.model)  # what is packed is no part of the model
-    assert copied.state_dict().keys() == any_dinov2.model.state_dict().keys()
-
-
-def test_changed_weights_are_packed_anew(dinov2_folder, pictures):
-    model = load_dinov2(dinov2_folder, device="cpu")
-    before = extract_features(model, pictures[0]).cls
-    with torch.no_grad():
-        model.model.encoder.layer[0].mlp.fc1.weight.mul_(2)
-    after = extract_features(model, pictures[0]).cls
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(features, "_packed", lambda model: contextlib.nullcontext())
-        assert differ(extract_features(model, pictures[0]).cls, after) < CLOSE
-    assert differ(before, after) > 0.01
 
 
 def test_crop_sees_the_centre(dinov2, pictures):

@@ -1,0 +1,15 @@
+"""Features of pictures: what is asked for, how it is computed, what comes out."""
+
+from .engine import extract_features, stream_features
+from .job import CODE_VERSION
+from .result import Features, Layer, Maps, Skipped
+
+__all__ = [
+    "CODE_VERSION",
+    "Features",
+    "Layer",
+    "Maps",
+    "Skipped",
+    "extract_features",
+    "stream_features",
+]

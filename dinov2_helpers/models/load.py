@@ -1,0 +1,320 @@
+"""Load a model: the embedded one, one from the Hugging Face hub, or one in a folder of yours."""
+
+import json
+import logging
+import os
+import platform
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias, get_args
+
+from ..data import data_dir
+from ..pictures.pixels import Preprocessing
+from .encoder import Encoder, TorchEncoder
+from .profiles import PROFILES, WEIGHTS, ModelError, current_profile
+
+if TYPE_CHECKING:
+    import torch
+
+Source: TypeAlias = str | os.PathLike[str] | None
+Device: TypeAlias = "str | torch.device | None"
+Dtype: TypeAlias = "str | torch.dtype | None"
+Backend = Literal["auto", "torch", "onednn", "openvino"]
+log = logging.getLogger("dinov2_helpers")
+
+
+def best_device() -> str:
+    """Return the first at hand of "cuda", "mps", "cpu"."""
+    import torch
+
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def about() -> str:
+    """Say in one line which profile is in use, on which device, with which versions."""
+    packages = ("torch", "transformers", "numpy", "scikit-learn")
+    versions = ", ".join(f"{name} {version(name)}" for name in packages)
+    profile, python = current_profile().name, platform.python_version()
+    return f"Profile {profile} on {best_device()}; Python {python}, {versions}"
+
+
+@dataclass(frozen=True, repr=False)
+class Model:
+    """A loaded model that sees pictures, with its facts."""
+
+    model: Any  # of transformers, in evaluation mode
+    processor: Any  # its image processor (PIL backend), as transformers reads it
+    preprocessing: Preprocessing  # the same, as `to_pixels` computes it
+    encoder: Encoder  # the backend that computes its tokens
+    name: str  # on the hub, or of the folder
+    patch_size: int  # pixels
+    dim: int  # width of the features
+    width: int  # of the tokens inside
+    n_layers: int
+    n_heads: int
+    n_registers: int  # tokens between CLS and the patches
+    image_size: int  # side in pixels of the square that its position embeddings were made for
+    device: "torch.device"
+    dtype: "torch.dtype"
+    kind: ClassVar[str]  # what messages call it
+
+    def describe(self) -> str:
+        """Say in one line which model this is, and where and in which number format it runs."""
+        parameters = sum(p.numel() for p in self.model.parameters()) / 1e6
+        return (
+            f"{self.name}: {parameters:.1f} M parameters, {self.n_layers} layers x {self.width}, "
+            f"{self.n_heads} heads, patch {self.patch_size}, {self.n_registers} registers, "
+            f"native {self.image_size} px, {self.device}, {str(self.dtype).removeprefix('torch.')}"
+        )
+
+    __repr__ = describe
+
+
+class Dinov2(Model):
+    """A loaded Dinov2Model or Dinov2WithRegistersModel."""
+
+    kind = "DINOv2"
+
+
+def load_dinov2(
+    name_or_path: Source = None,
+    *,
+    device: Device = None,
+    dtype: Dtype = None,
+    attention: str = "sdpa",
+    backend: Backend = "auto",
+) -> Dinov2:
+    """Load a DINOv2; its one-line description is logged (level INFO).
+
+    Args:
+        name_or_path: A profile ("tiny", "base-with-registers", ...), else a folder, else a name on
+            the Hugging Face hub, which is downloaded once. None: the profile of `DINOV2_PROFILE`.
+        device: None: the first at hand of cuda, mps, cpu; the CPU for the last two backends.
+        dtype: "float16", "bfloat16", ... None: float32 on every device.
+        attention: "sdpa" (fast) or "eager" (needed to read attention maps).
+        backend: What computes the features: "torch", on any device; "onednn", PyTorch with weights
+            laid out for the CPU; "openvino", the fastest on a CPU for many pictures of one shape,
+            which needs the package openvino and shows nothing of what is inside. The numbers agree
+            to 1e-5. "auto" is "onednn" on a CPU in float32, else "torch".
+
+    Raises:
+        ModelError: Not found, no network, incomplete, damaged, or not a DINOv2.
+        ModuleNotFoundError: OpenVINO is asked for and not installed.
+        ValueError: A backend, device and number format that do not go together.
+
+    Example:
+        >>> dinov2 = load_dinov2("tiny")
+        >>> dinov2.dim, dinov2.patch_size
+        (192, 14)
+    """
+    from transformers import Dinov2Model, Dinov2WithRegistersModel
+
+    if backend not in get_args(Backend):
+        raise ValueError(f"backend {backend!r} is none of {get_args(Backend)}")
+    if backend in ("onednn", "openvino"):
+        device = device or "cpu"
+    kinds = {"dinov2": Dinov2Model, "dinov2_with_registers": Dinov2WithRegistersModel}
+    loaded = load_parts("DINOv2", kinds, name_or_path, device, dtype, attention)
+    encoder = choose_encoder(loaded["model"], backend)
+    result = Dinov2(**loaded, encoder=encoder)
+    log.info("%s", result.describe())
+    return result
+
+
+def choose_encoder(model: Any, backend: Backend) -> Encoder:
+    """Return the encoder of a DINOv2; ValueError: the backend cannot compute this model."""
+    import torch
+
+    from . import onednn
+    from .openvino import OpenVinoEncoder
+
+    plain = model.device.type == "cpu" and model.dtype == torch.float32
+    if backend == "auto":
+        backend = "onednn" if plain and onednn.available() else "torch"
+    if backend == "torch":
+        return TorchEncoder(model)
+    if not plain:
+        raise ValueError(
+            f"backend={backend!r} computes on a CPU in float32, not on {model.device} in "
+            f"{model.dtype}: give device='cpu' and dtype=None, or backend='torch'"
+        )
+    if backend == "openvino":
+        return OpenVinoEncoder(model)
+    if not onednn.available():
+        raise ValueError("this PyTorch was built without oneDNN: backend='torch'")
+    return onednn.OneDnnEncoder(model)
+
+
+def load_parts(
+    kind: str,
+    kinds: dict[str, Any],
+    source: Source,
+    device: Device,
+    dtype: Dtype,
+    attention: str | None = None,
+) -> dict[str, Any]:
+    """Load a model of transformers, its processor and its facts: the fields of `Model`.
+
+    Args:
+        kind: What messages call the model; also the field of `Profile` that names it.
+        kinds: The class of transformers for each model type that will do.
+        source: As for `load_dinov2`.
+        device: As for `load_dinov2`.
+        dtype: As for `load_dinov2`.
+        attention: As for `load_dinov2`; None: transformers' choice.
+
+    Raises:
+        ModelError: As `load_dinov2`.
+    """
+    from safetensors import SafetensorError
+
+    files = ["*.json", "merges.txt", "model*.safetensors"]
+    name, path = locate(kind, source, files, ["model*.safetensors", "preprocessor*.json"])
+    try:
+        config: Any = json.loads((path / "config.json").read_text(encoding="utf-8"))
+        if config.get("model_type") not in kinds:
+            found = config.get("model_type")
+            raise ModelError(f"{name} is not a {kind}: its model_type is {found!r}")
+        cls = kinds[config["model_type"]]
+        options = {"attn_implementation": attention} if attention else {}
+        model, loading = _pretrained(cls, path, dtype, options)
+        facts = _facts(model)
+        processor, preprocessing = _processor(path, facts["patch_size"])
+        if hasattr(model.config, "text_config"):
+            facts["tokenizer"] = _tokenizer(path, model.config.text_config.vocab_size)
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise ModelError(f"{path} cannot be loaded as a {kind}: {error}") from error
+    # transformers fills absent weights with random numbers and only warns
+    if loading["missing_keys"]:
+        raise ModelError(f"{path} lacks weights: {sorted(loading['missing_keys'])}")
+    model = model.to(device or best_device()).eval()
+    loaded = {"model": model, "processor": processor, "preprocessing": preprocessing}
+    return loaded | facts | {"name": name, "device": model.device, "dtype": model.dtype}
+
+
+def _pretrained(
+    cls: Any, path: Path, dtype: Dtype, options: dict[str, Any]
+) -> tuple[Any, dict[str, Any]]:
+    """Return a model and what transformers says about its loading."""
+    with quiet():
+        return cls.from_pretrained(
+            path,
+            use_safetensors=True,
+            dtype=dtype or "float32",
+            output_loading_info=True,
+            **options,
+        )
+
+
+def _facts(model: Any) -> dict[str, Any]:
+    config = getattr(model.config, "vision_config", model.config)
+    return {
+        "patch_size": config.patch_size,
+        "dim": getattr(model.config, "projection_dim", config.hidden_size),
+        "width": config.hidden_size,
+        "n_layers": config.num_hidden_layers,
+        "n_heads": config.num_attention_heads,
+        "n_registers": getattr(config, "num_register_tokens", 0),
+        "image_size": config.image_size,
+    }
+
+
+def _processor(path: Path, patch_size: int) -> tuple[Any, Preprocessing]:
+    from transformers import AutoImageProcessor
+
+    processor = AutoImageProcessor.from_pretrained(path, backend="pil", trust_remote_code=False)
+    return processor, Preprocessing.from_processor(processor, patch_size)
+
+
+def _tokenizer(path: Path, vocab_size: int) -> Any:
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
+    # without its files, transformers makes up one that knows two tokens
+    if not 2 < len(tokenizer) <= vocab_size:
+        raise ValueError("its tokenizer is missing or that of another model")
+    return tokenizer
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Hide transformers' bars of reading weights, which would end up in notebooks."""
+    from huggingface_hub import utils as hub
+    from transformers.utils import logging as transformers_logging
+
+    hub_shows = not hub.are_progress_bars_disabled()
+    shows = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()  # and those of the hub
+    try:
+        yield
+    finally:
+        if shows:
+            transformers_logging.enable_progress_bar()  # and those of the hub
+        if hub_shows:
+            hub.enable_progress_bars()
+        else:
+            hub.disable_progress_bars()
+
+
+def locate(
+    kind: str, source: Source, files: Iterable[str], needed: Iterable[str]
+) -> tuple[str, Path]:
+    """Turn a profile, folder or hub name into a display name and a folder on this machine.
+
+    What has to be downloaded is said once (logging, level INFO), with its size; the hub's client
+    shows its progress.
+
+    Args:
+        kind: "DINOv2", "CLIP" or "diffusion".
+        source: As for `load_dinov2`.
+        files: Patterns of what is downloaded.
+        needed: Patterns without which it is downloaded once more.
+
+    Raises:
+        ModelError: As `load_dinov2`.
+    """
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+
+    name = os.fspath(source or current_profile().name)
+    known = {profile.name: getattr(profile, kind.lower()) for profile in PROFILES.values()}
+    folder = data_dir() / known["tiny"] if name == "tiny" else Path(name).expanduser()
+    if name == "tiny" or (name not in known and folder.is_dir()):
+        return folder.resolve().name, folder
+    repo = known.get(name, name)
+    revision = WEIGHTS.get(repo, {"revision": "main"})["revision"]
+    wanted: dict[str, Any] = {"revision": revision, "allow_patterns": [*files]}
+    with suppress(LocalEntryNotFoundError, HFValidationError):
+        cached = Path(snapshot_download(repo, local_files_only=True, **wanted))
+        if all(any(cached.glob(pattern)) for pattern in needed):
+            return repo, cached
+    try:
+        return repo, _download(repo, wanted)
+    # the hub's client lets through the errors of whichever HTTP library it was built with
+    except Exception as error:
+        raise ModelError(
+            f"No {kind} {name!r}: no folder, no profile ({', '.join(PROFILES)}), and revision "
+            f"{revision!r} could not be downloaded ({error}). Call load_{kind.lower()}({name!r}) "
+            "once with network, which keeps it; or use the embedded model, DINOV2_PROFILE=tiny."
+        ) from None
+
+
+def _download(repo: str, wanted: dict[str, Any]) -> Path:
+    from huggingface_hub import HfApi, constants, snapshot_download
+
+    # says at once what snapshot_download would retry for half a minute
+    HfApi().model_info(repo, revision=wanted["revision"], timeout=10)
+    size = f"{WEIGHTS[repo]['megabytes']:,} MB" if repo in WEIGHTS else "of a size not known here"
+    log.info(
+        "Downloading %s, %s, from %s: once, it stays in %s.",
+        repo,
+        size,
+        constants.ENDPOINT,
+        constants.HF_HUB_CACHE,
+    )
+    return Path(snapshot_download(repo, **wanted))
