@@ -10,7 +10,7 @@ import os
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from importlib import resources
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,9 @@ from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
 from .data import data_dir
-from .pictures import open_image
+from .pictures.annotations import read_class_map, read_depth
+from .pictures.decode import open_image, upright_size
+from .pictures.files import local_path, printable
 
 TOYS = "dog cat car truck airplane boat rocket house tree mushroom snowman mug chair lamp duck fish"
 CLASS_NAMES = tuple(TOYS.split())
@@ -56,14 +58,11 @@ class Scenes:
         row, source = self.table[i], self.folder / "metadata.jsonl"
         if column not in row:
             raise KeyError(f"{source}: no {column!r} for {row['file_name']}")
-        path = self.folder / row[column]
-        if not path.resolve().is_relative_to(self.folder.resolve()):
-            raise ValueError(f"{source}: {row[column]!r} leads out of the folder")
-        return path
+        return _inside(self.folder, row[column], source)
 
-    def _array(self, i: int, column: str) -> NDArray[Any]:
-        with Image.open(self._path(i, column)) as image:
-            return np.asarray(image)
+    def _size(self, i: int) -> tuple[int, int]:
+        """Return (width, height) of picture i, which its annotations must have too."""
+        return upright_size(self._path(i, "file_name"))
 
     @property
     def images(self) -> list[Path]:
@@ -75,17 +74,33 @@ class Scenes:
         return open_image(self._path(i, "file_name"))
 
     def depth(self, i: int) -> NDArray[np.float32]:
-        """Return the depth of picture i, (H, W) metres along the optical axis, NaN for sky."""
-        millimetres = self._array(i, "depth_file_name")
-        return np.where(millimetres > 0, millimetres / 1000, np.nan).astype(np.float32)
+        """Return the depth of picture i, (H, W) metres along the optical axis, NaN for sky.
 
-    def class_mask(self, i: int) -> NDArray[np.uint8]:
-        """Return (H, W): 0 for background, v for `classes[v - 1]`."""
-        return self._array(i, "class_mask_file_name")
+        Files of integers are in millimetres, of floating-point values in metres (`read_depth`).
 
-    def instance_mask(self, i: int) -> NDArray[np.uint8]:
-        """Return (H, W): 0 for background, v for the object whose "instance" is v."""
-        return self._array(i, "instance_mask_file_name")
+        Raises:
+            ImageError: The file, which is named, cannot be read, is no depth, or has another size
+                than its picture.
+        """
+        return read_depth(self._path(i, "depth_file_name"), size=self._size(i))
+
+    def class_mask(self, i: int) -> NDArray[Any]:
+        """Return (H, W) integers: 0 for background, v for `classes[v - 1]`.
+
+        Raises:
+            ImageError: The file, which is named, cannot be read, has a value beyond the classes,
+                or another size than its picture.
+        """
+        path = self._path(i, "class_mask_file_name")
+        return read_class_map(path, classes=self.classes, size=self._size(i))
+
+    def instance_mask(self, i: int) -> NDArray[Any]:
+        """Return (H, W) integers: 0 for background, v for the object whose "instance" is v.
+
+        Raises:
+            ImageError: As `class_mask`; any number may be one of an object.
+        """
+        return read_class_map(self._path(i, "instance_mask_file_name"), size=self._size(i))
 
     def select(self, **where: Any) -> "Scenes":
         """Return the pictures that meet every condition.
@@ -117,22 +132,49 @@ class Scenes:
         return np.array([_records(row)[0][name] for row in self.table])
 
 
-def read_scenes(folder: str | Path) -> Scenes:
+def _inside(folder: Path, name: Any, source: Path) -> Path:
+    """Return a file that a table names; its text must not lead out, though a link may."""
+    try:
+        text = os.fspath(name)
+    except TypeError:
+        raise ValueError(f"{source}: {name!r} is not the name of a file") from None
+    if not (folder / text).exists():
+        text = text.replace("\\", "/")  # as programs on Windows write it
+    steps = PurePosixPath(os.path.normpath(text.replace("\\", "/"))).parts
+    if PureWindowsPath(text).anchor or steps[:1] in (("/",), ("..",)):
+        raise ValueError(f"{source}: {text!r} leads out of the folder")
+    return folder / text
+
+
+def read_scenes(folder: str | os.PathLike[str]) -> Scenes:
     """Read the table of a folder in the layout of `data/scenes`; only "file_name" is needed.
+
+    The files may be links that lead anywhere, as in the caches of Hugging Face and DVC; their
+    names may not. Blank lines are passed over, and `"objects": null` is like none.
 
     Raises:
         FileNotFoundError: The folder has no `metadata.jsonl`.
-        ValueError: A line of it is not a JSON object with a "file_name".
+        ValueError: A line of it is not a JSON object with a "file_name", or its "objects" are not
+            a list of objects.
     """
-    path = Path(folder) / "metadata.jsonl"
+    path = local_path(folder) / "metadata.jsonl"
     table: list[dict[str, Any]] = []
     for n, line in enumerate(path.read_bytes().splitlines(), 1):
-        try:
-            row = json.loads(line)
-            table.append({"objects": []} | row | {"file_name": os.fspath(row["file_name"])})
-        except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{path}, line {n}: needs a 'file_name' ({error!r})") from error
+        if line.strip():
+            table.append(_row(line, f"{printable(path)}, line {n}"))
     return Scenes(path.parent, table)
+
+
+def _row(line: bytes, where: str) -> dict[str, Any]:
+    try:
+        row = json.loads(line)
+        name = os.fspath(row["file_name"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{where}: needs a 'file_name' ({error!r})") from error
+    objects = row.get("objects") or []
+    if not isinstance(objects, list) or not all(isinstance(one, dict) for one in objects):
+        raise ValueError(f"{where}: 'objects' are not a list of objects")
+    return row | {"file_name": name, "objects": objects}
 
 
 def load_scenes(split: str, **where: Any) -> Scenes:

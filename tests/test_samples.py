@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dinov2_helpers import samples
+from dinov2_helpers import ImageError, samples
 from dinov2_helpers.samples import (
     CLASS_NAMES,
+    Scenes,
     data_dir,
     load_scenes,
     load_views,
@@ -225,3 +226,98 @@ def test_a_file_name_must_not_lead_out_of_the_folder(tmp_path, name):
     (tmp_path / "metadata.jsonl").write_text(json.dumps({"file_name": name, "objects": []}))
     with pytest.raises(ValueError, match="leads out of the folder"):
         read_scenes(tmp_path).image(0)
+
+
+@pytest.mark.parametrize(
+    "name", [r"..\secret.webp", r"C:\secret.webp", r"images\..\..\a.webp", ".."]
+)
+def test_nor_may_it_in_the_ways_of_windows(tmp_path, name):
+    (tmp_path / "metadata.jsonl").write_text(json.dumps({"file_name": name}))
+    with pytest.raises(ValueError, match="leads out of the folder"):
+        read_scenes(tmp_path).image(0)
+
+
+def test_links_to_files_may_lead_anywhere(root, tmp_path_factory):
+    """As in the cache of Hugging Face, where every file is a link to ../../blobs."""
+    blobs = tmp_path_factory.mktemp("blobs")
+    folder = root / "scenes" / "train"
+    expected = [load_scenes("train").image(i) for i in range(3)]
+    for path in [*folder.rglob("*.webp"), *folder.rglob("*.png"), folder / "metadata.jsonl"]:
+        blob = path.rename(blobs / f"{len(list(blobs.iterdir())):08x}")
+        path.symlink_to(blob)
+    scenes = load_scenes("train")
+    assert [scenes.image(i) for i in range(3)] == expected
+    assert scenes.class_mask(0).max() == 15 and np.isfinite(scenes.depth(0)).any()
+
+
+def test_a_table_written_on_windows(root):
+    table = root / "scenes" / "train" / "metadata.jsonl"
+    table.write_text(table.read_text().replace("images/", r"images\\"), encoding="utf-8")
+    assert load_scenes("train").image(0).size == (SIZE, SIZE)
+
+
+def test_blank_lines_and_objects_of_null(tmp_path):
+    lines = ['{"file_name": "a.png", "objects": null, "label": "x"}', "", '{"file_name": "b.png"}']
+    (tmp_path / "metadata.jsonl").write_text("\n".join([*lines, "", "  ", ""]))
+    scenes = read_scenes(tmp_path)
+    assert len(scenes) == 2 and len(scenes.select(n_objects=0)) == 2
+    assert len(scenes.select(label="x")) == 1
+    for wrong in ('"cup"', "3", '["cup"]', '{"class": "cup"}'):
+        (tmp_path / "metadata.jsonl").write_text(f'{{"file_name": "a.png", "objects": {wrong}}}')
+        with pytest.raises(ValueError, match=r"line 1: 'objects' are not a list"):
+            read_scenes(tmp_path)
+
+
+READERS = {
+    "class_masks": Scenes.class_mask,
+    "instance_masks": Scenes.instance_mask,
+    "depth": Scenes.depth,
+}
+
+
+@pytest.mark.parametrize("folder", READERS)
+def test_annotations_that_are_not_right_are_named(root, folder):
+    scenes = load_scenes("train")
+    read, path = READERS[folder], root / "scenes" / "train" / folder / "1.png"
+    kind = np.uint16 if folder == "depth" else np.uint8
+    Image.fromarray(np.ones((10, 12), kind)).save(path)
+    with pytest.raises(ImageError, match=rf"{folder}/1\.png: is 12x10 px, but .* is 64x64 px"):
+        read(scenes, 1)
+    Image.new("RGB", (SIZE, SIZE), (1, 2, 3)).save(path)
+    with pytest.raises(ImageError, match=rf"{folder}/1\.png: is in colour"):
+        read(scenes, 1)
+    path.write_bytes(b"hello")
+    with pytest.raises(ImageError, match=rf"{folder}/1\.png: .*cannot identify"):
+        read(scenes, 1)
+    path.unlink()
+    with pytest.raises(ImageError, match=rf"{folder}/1\.png: .*No such file"):
+        read(scenes, 1)
+
+
+def test_a_class_beyond_the_classes_is_named(root):
+    path = root / "scenes" / "train" / "class_masks" / "1.png"
+    values = np.zeros((SIZE, SIZE), np.uint8)
+    values[3, 3] = len(CLASS_NAMES) + 1
+    Image.fromarray(values).save(path)
+    with pytest.raises(ImageError, match=r"1\.png: has the value 17; its classes are 0 to 16"):
+        load_scenes("train").class_mask(1)
+    path.with_name("0.png").rename(path)
+    assert load_scenes("train").class_mask(1).max() == 15
+
+
+def test_depth_of_8_bits_is_refused(root):
+    path = root / "scenes" / "train" / "depth" / "1.png"
+    Image.fromarray(np.ones((SIZE, SIZE), np.uint8)).save(path)
+    with pytest.raises(ImageError, match=r"1\.png: has 8 bits, too few for millimetres"):
+        load_scenes("train").depth(1)
+
+
+def test_annotations_are_turned_with_their_pictures(root):
+    folder = root / "scenes" / "train"
+    (exif := Image.Exif())[0x0112] = 6
+    Image.new("RGB", (40, 20)).save(folder / "images" / "0.webp", exif=exif)
+    mask = np.zeros((20, 40), np.uint8)
+    mask[0] = 3
+    Image.fromarray(mask).save(folder / "class_masks" / "0.png", exif=exif)
+    found = load_scenes("train").class_mask(0)
+    assert found.shape == (40, 20) and (found[:, -1] == 3).all() and not found[:, :-1].any()
