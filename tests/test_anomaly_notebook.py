@@ -1,5 +1,6 @@
 """The functions of notebook 06, lifted out of its text and compared with references."""
 
+import re
 from itertools import pairwise
 
 import numpy as np
@@ -22,7 +23,7 @@ def notebook():
     source = pairing.read_source(Project(), "06_anomaly_detection")
     return lift(
         source, "Inspection", "appraise", "article", "blob", "build", "coreset", "crops",
-        "cut_after", "read_inspection",
+        "cut_after", "read_inspection", "true_masks",
         "cut_paste", "directions", "enlarge", "foreground", "held_out", "lies_still",
         "mahalanobis", "model_work", "nearby", "nearest", "nearest_by_picture", "nearest_maps",
         "outlined", "painted", "pca_residual", "pixel_scores", "rebuild", "rebuild_anywhere",
@@ -391,7 +392,7 @@ def test_misfit_masks_leave_the_image_scores(notebook, build, folder, capsys):
     notebook["appraise"](mine, maps)
     printed = capsys.readouterr().out
     assert "image AUROC 1.000" in printed
-    assert "Pixels not measured" in printed and "(10, 8) pixels" in printed
+    assert "Pixels not measured" in printed and "1_mask.png: is 10x8 px" in printed
 
 
 def test_pictures_of_several_shapes(notebook, build, folder, picture):
@@ -399,3 +400,57 @@ def test_pictures_of_several_shapes(notebook, build, folder, picture):
     mine = notebook["read_inspection"](folder)
     with pytest.raises(ValueError, match="several shapes: cut them to one"):
         build(mine.train, mine.test, 84, 3)
+
+
+def masks_of(folder, change):
+    """Replace every mask of the folder by what a function makes of it, (84, 84) bool."""
+    for path in (folder / "ground_truth/hole").glob("*.png"):
+        change(np.asarray(Image.open(path)) > 0).save(path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda true: Image.fromarray(true.astype(np.uint8)),
+        lambda true: Image.fromarray(true * np.uint16(255)),
+        lambda true: Image.fromarray(true[..., None] * np.array((255, 0, 0), np.uint8)),
+        lambda true: Image.fromarray(
+            np.dstack([np.full((*true.shape, 3), 255, np.uint8), true * np.uint8(255)])
+        ),
+    ],
+    ids=["0 and 1", "16 bits", "red", "white on a transparent layer"],
+)
+def test_masks_are_read_whoever_wrote_them(notebook, folder, change):
+    masks_of(folder, change)
+    truth = notebook["true_masks"](notebook["read_inspection"](folder))
+    expected = np.zeros((4, 84, 84), bool)
+    expected[2:, 30:50, 30:50] = True
+    np.testing.assert_array_equal(truth, expected)
+
+
+@pytest.mark.parametrize("state", ["empty", "full"])
+def test_an_empty_or_full_mask_of_a_flawed_picture_is_named(notebook, folder, capsys, state):
+    masks_of(folder, lambda true: Image.fromarray(np.full_like(true, state == "full")))
+    mine = notebook["read_inspection"](folder)
+    notebook["appraise"](mine, np.arange(64.0).reshape(4, 4, 4))
+    printed = capsys.readouterr().out
+    assert re.search(rf"Pixels not measured: .*hole/0_mask.png: its mask is {state}", printed)
+
+
+def test_a_12_bit_camera_is_noticed_and_the_remedy_works(notebook, build, folder, capsys):
+    plain = notebook["read_inspection"](folder)
+    expected, _ = build(plain.train, plain.test, 84, 3)
+    assert "nearly black" not in capsys.readouterr().out
+    for path in [*plain.train, *plain.test]:
+        grey = np.asarray(Image.open(path).convert("L"), float)
+        Image.fromarray(np.round(grey / 255 * 4095).astype(np.uint16)).save(path)
+    mine = notebook["read_inspection"](folder)
+    printed = capsys.readouterr().out
+    assert "11 pictures with more than 8 bits use 6.25%" in printed and "bits=12" in printed
+    maps, _ = build(mine.train, mine.test, 84, 3, bits=12)
+    for path in [*plain.train, *plain.test]:
+        values = np.asarray(Image.open(path), float)
+        Image.fromarray(np.round(values / 4095 * 255).astype(np.uint8)).save(path)
+    grey_maps, _ = build(mine.train, mine.test, 84, 3)
+    np.testing.assert_allclose(maps, grey_maps, atol=1e-5)
+    assert expected.shape == maps.shape

@@ -82,6 +82,7 @@ from dinov2_helpers import (
     plotting,
     samples,
 )  # fmt: skip
+from dinov2_helpers.pictures import printable, range_warning, read_mask
 from dinov2_helpers.results import claim, record, say
 from dinov2_helpers.widgets import Explorer
 
@@ -113,13 +114,18 @@ class Inspection:
 # %%
 def read_inspection(folder):
     """Read a category's train/good, test/KIND, ground_truth/KIND; what is broken is named."""
-    root, found = Path(folder).expanduser(), {}
+    root, found, depths = Path(folder).expanduser(), {}, []
     for path in iter_images(root):
+        parts = path.relative_to(root).parts
         try:
-            open_image(path)
-            found[path.relative_to(root).parts] = path
+            if parts[0] != "ground_truth":  # masks are read by rules of their own, in true_masks
+                depths.append(open_image(path).info["depth"])
+            found[parts] = path
         except ImageError as error:
             print(f"left out: {error}")
+    warning = range_warning([depth for depth in depths if depth])
+    if warning:
+        print(f"{warning} Here: bits=... in build.")
     if len(train := [path for p, path in found.items() if p[:2] == ("train", "good")]) < 2:
         raise ValueError(f"{folder}: {len(train)} good pictures in train/good: put 2 or more")
     test = {p: path for p, path in found.items() if p[0] == "test" and p[2:]}
@@ -130,18 +136,21 @@ def read_inspection(folder):
 
 # %%
 def true_masks(one):
-    """Where the flaws are, (N, H, W) bool; ValueError: a mask is missing, or sizes differ."""
+    """Where the flaws are, (N, H, W) bool; ValueError: a mask is missing, misfit, empty or full."""
     sizes = {open_image(path).size for path in one.test}
     if len(sizes) > 1:
         raise ValueError(f"pictures have several sizes, {sorted(sizes)}: bring them to one")
     found = np.zeros((len(one.test), *next(iter(sizes), (0, 0))[::-1]), bool)
     for i in np.flatnonzero(one.kinds != "good"):
         name, kind = one.test[i].stem, str(one.kinds[i])
-        if not (path := one.truth.get((kind, name))):
-            raise ValueError(f"{one.test[i]}: draw ground_truth/{kind}/{name}_mask.png")
-        if (mask := open_image(path)).size not in sizes:
-            raise ValueError(f"{path}: {mask.size} pixels, but its picture has {sizes}")
-        found[i] = np.asarray(mask.convert("L")) > 127
+        path = one.truth.get((kind, name))
+        if not path:
+            wanted = printable(f"ground_truth/{kind}/{name}_mask.png")
+            raise ValueError(f"{printable(one.test[i])}: draw {wanted}")
+        found[i] = read_mask(path, size=next(iter(sizes)))
+        if found[i].all() or not found[i].any():
+            state = "full" if found[i].any() else "empty"
+            raise ValueError(f"{printable(path)}: its mask is {state}")
     return found
 
 
@@ -1338,8 +1347,10 @@ Explorer(
 
 
 # %%
-def described(pictures, size):
+def described(pictures, size, bits=None):
     """Patches (N, h, w, D) of length 1, for pictures of one shape: ValueError if they differ."""
+    if bits:  # of a camera, less than its files have
+        pictures = [open_image(path, bits=bits) for path in pictures]
     patches = extract_features(short, pictures, size=size, fit="resize").patches
     if isinstance(patches, list):
         raise ValueError(
@@ -1348,9 +1359,9 @@ def described(pictures, size):
     return unit(patches)
 
 
-def build(train, test, size, k, promise=0.05):
+def build(train, test, size, k, promise=0.05, bits=None):
     """A detector from good pictures: maps of test pictures (N, h, w), and the threshold."""
-    patches = described([*train, *test], size)
+    patches = described([*train, *test], size, bits)
     good, new = np.split(patches @ directions(patches[: len(train)]), [len(train)])
     here, _ = lies_still(good)
     limit = np.quantile(held_out(good, here, k, min(4, len(good))), 1 - promise)
@@ -1386,7 +1397,8 @@ scores = top_mean(own_maps)
 print(f"{len(mine.train)} good pictures learnt, {len(scores)} tested, threshold {limit:.4f}")
 for i in np.argsort(-scores)[:6]:
     path = mine.test[i]
-    print(f"{path.parent.name}/{path.name}: {scores[i]:.4f}{' STOP' if scores[i] > limit else ''}")
+    name = printable(f"{path.parent.name}/{path.name}")
+    print(f"{name}: {scores[i]:.4f}{' STOP' if scores[i] > limit else ''}")
 appraise(mine, own_maps)
 
 # %% [markdown]
