@@ -20,7 +20,8 @@ def code():
         *("unit", "grow", "neighbours", "intrinsic_dimension", "hubness", "spread", "recall"),
         *("portrait", "blank", "build", "tune", "codes", "stored_bytes", "rates", "measure"),
         *("best_row", "index_table", "committed", "crossover", "speed_verdict", "saving_verdict"),
-        *("filtered", "abilities", "write_synced", "save_store", "load_store"),
+        *("filter_settings", "filtered", "filters", "abilities"),
+        *("write_synced", "save_store", "load_store"),
         *("K", "KIN", "CHUNK", "RECIPES", "FILES"),
     ]
     lifted = lift(pairing.read_source(PROJECT, "04_cross_modal_retrieval"), *names)
@@ -216,21 +217,138 @@ class TestIndexes:
             code["committed"](tmp_path / "faiss_indexes.json")
 
 
-class TestLife:
-    def test_a_filter_keeps_to_the_ids(self, code, x, queries, flat):
-        allowed = np.arange(0, len(x), 10)
-        wanted = allowed[exact(x[allowed], queries, 10)]
-        np.testing.assert_array_equal(code["filtered"](flat, queries, allowed), wanted)
-        graph = code["build"]("HNSW16", x)
-        found = code["filtered"](graph, queries, allowed, efSearch=2_000)
-        assert np.isin(found, [*allowed, -1]).all()
-        assert code["recall"](found, wanted) > 0.99
+ALLOWED = np.arange(0, 2_000, 10)
 
-    def test_abilities_are_those_the_text_tells(self, code, x, queries):
-        assert code["abilities"]("Flat", x, queries[:1]) == ["no", "yes, ids move", "10 of 10"]
-        assert code["abilities"]("HNSW16", x, queries[:1])[:2] == ["no", "no"]
-        assert code["abilities"]("IVF{lists},Flat", x, queries[:1])[:2] == ["yes", "yes"]
-        assert code["abilities"]("PQ{pieces}np", x, queries[:1]) == ["yes", "yes, ids move", "no"]
+
+@pytest.fixture(scope="module")
+def right(x, queries):
+    """The ten nearest allowed vectors, by plain numpy."""
+    return ALLOWED[exact(x[ALLOWED], queries, 10)]
+
+
+class TestFilter:
+    """A filter is obeyed or refused, whatever the index."""
+
+    @pytest.mark.parametrize(
+        ("recipe", "setting", "least"),
+        [
+            ("Flat", "", 1),
+            ("SQ8", "", 0.95),
+            ("HNSW16", "efSearch=2000", 0.99),
+            ("IVF{lists},Flat", "nprobe=64", 0.99),
+            ("IVF{lists},RaBitQ", "nprobe=64", 0.3),
+            ("OPQ{pieces},IVF{lists},PQ{pieces}np", "nprobe=64", 0.3),
+            ("OPQ{pieces},IVF{lists},PQ{pieces}np,RFlat", "nprobe=64,k_factor_rf=10", 0.95),
+            ("RR{dim},IVF{lists},RaBitQ,RFlat", "nprobe=64,k_factor_rf=10", 0.95),
+            ("SQ8,RFlat", "k_factor_rf=10", 1),
+        ],
+    )
+    def test_only_allowed_ids_and_the_right_ones(
+        self, code, x, queries, right, recipe, setting, least
+    ):
+        index = code["build"](recipe, x)
+        code["tune"](index, setting)
+        found = code["filtered"](index, queries, ALLOWED)
+        assert np.isin(found, [*ALLOWED, -1]).all()
+        assert code["recall"](found, right) >= least
+
+    def test_settings_of_the_index_are_kept(self, code, x, queries, right):
+        # Faiss' default k_factor of 1, nprobe of 1 and efSearch of 16 find far fewer
+        refined = code["build"]("IVF{lists},RaBitQ,RFlat", x)
+        code["tune"](refined, "nprobe=64,k_factor_rf=10")
+        own = code["filtered"](refined, queries, ALLOWED)
+        few = code["filtered"](refined, queries, ALLOWED, k_factor=1)
+        narrow = code["filtered"](refined, queries, ALLOWED, nprobe=1)
+        kept = code["recall"](own, right)
+        assert kept > 0.95
+        assert code["recall"](few, right) < kept - 0.1
+        assert code["recall"](narrow, right) < kept - 0.1
+        selector = faiss.IDSelectorBatch(ALLOWED)
+        settings = code["filter_settings"](refined, selector)
+        assert settings.k_factor == 10
+        graph = code["build"]("HNSW16", x)
+        code["tune"](graph, "efSearch=99")
+        assert code["filter_settings"](graph, selector).efSearch == 99
+        assert code["filter_settings"](graph, selector, efSearch=7).efSearch == 7
+
+    def test_a_filter_on_own_ids(self, code, x, queries, right):
+        graph = faiss.index_factory(x.shape[1], "HNSW16", faiss.METRIC_INNER_PRODUCT)
+        index = faiss.IndexIDMap2(graph)
+        index.add_with_ids(x, np.arange(len(x)) + 50_000)
+        found = code["filtered"](index, queries, ALLOWED + 50_000, efSearch=2_000)
+        assert code["recall"](found, right + 50_000) > 0.99
+        empty = code["build"]("SQ8,RFlat", x)
+        empty.reset()
+        refined = faiss.IndexIDMap2(empty)
+        refined.add_with_ids(x, np.arange(len(x)) + 50_000)
+        with pytest.raises(RuntimeError, match="IndexIDMap2 of a refined index"):
+            code["filtered"](refined, queries, ALLOWED)
+
+    @pytest.mark.parametrize("ordered", [False, True])
+    def test_shards(self, code, x, queries, right, ordered):
+        shards = faiss.IndexShards(x.shape[1], False, ordered)
+        parts = []
+        for ids in np.split(np.arange(len(x)), 2):
+            parts.append(code["build"]("IVF{lists},Flat", x))
+            parts[-1].reset()
+            parts[-1].nprobe = 64
+            if ordered:
+                parts[-1].add(x[ids])
+            else:
+                parts[-1].add_with_ids(x[ids], ids)
+            shards.add_shard(parts[-1])
+        if ordered:
+            with pytest.raises(RuntimeError, match="successive_ids=False"):
+                code["filtered"](shards, queries, ALLOWED)
+        else:
+            found = code["filtered"](shards, queries, ALLOWED)
+            assert np.isin(found, ALLOWED).all()
+            assert code["recall"](found, right) > 0.99
+
+    def test_shards_of_one_quantizer_are_refused(self, code, x, queries):
+        ivf = code["build"]("IVF{lists},Flat", x)
+        shards = faiss.IndexShardsIVF(ivf.quantizer, ivf.nlist, False, False)
+        shards.add_shard(ivf)
+        with pytest.raises(RuntimeError, match="IndexShardsIVF passes over a filter"):
+            code["filtered"](shards, queries, ALLOWED)
+
+    def test_an_unbounded_queue_is_refused(self, code, x, queries):
+        graph = code["build"]("HNSW16", x)
+        with pytest.raises(RuntimeError, match="IndexHNSWFlat with bounded_queue=False"):
+            code["filtered"](graph, queries, ALLOWED, bounded_queue=False)
+        graph.hnsw.search_bounded_queue = False
+        found = code["filtered"](graph, queries, ALLOWED)
+        assert np.isin(found, [*ALLOWED, -1]).all()
+
+    def test_other_kinds_are_refused_by_name(self, code, x, queries):
+        index = faiss.IndexReplicas(x.shape[1])
+        with pytest.raises(RuntimeError, match="IndexReplicas is not known"):
+            code["filtered"](index, queries, ALLOWED)
+        for recipe in ("PQ{pieces}np", "PQ{pieces}np,RFlat"):
+            with pytest.raises(RuntimeError, match="IndexPQ is not known"):
+                code["filtered"](code["build"](recipe, x), queries, ALLOWED)
+
+
+class TestLife:
+    @pytest.mark.parametrize(
+        ("recipe", "wanted"),
+        [
+            ("Flat", ["no", "no", "yes, ids move", "10 of 10"]),
+            ("HNSW16", ["no", "no", "no"]),
+            ("IVF{lists},Flat", ["yes", "yes", "yes"]),
+            ("PQ{pieces}np", ["yes", "no", "yes, ids move", "no"]),
+            ("PQ{pieces}np,RFlat", ["yes", "no", "no", "no"]),
+            ("RR{dim},IVF{lists},RaBitQ,RFlat", ["yes", "no", "no"]),
+        ],
+    )
+    def test_abilities_are_those_the_text_tells(self, code, x, queries, recipe, wanted):
+        assert code["abilities"](recipe, x, queries[:1])[: len(wanted)] == wanted
+
+    def test_an_ability_counts_what_is_allowed(self, code, flat, queries, monkeypatch):
+        found = np.array([[100, 101, 102, 7, 8, 9, 10, 11, -1, -1]])
+        monkeypatch.setitem(code["filters"].__globals__, "filtered", lambda *_: found)
+        answer = code["filters"](flat, queries[:1], np.arange(100, 200))
+        assert answer == "3 of 10, 2 missing, 5 forbidden"
 
 
 @pytest.fixture
