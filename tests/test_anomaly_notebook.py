@@ -12,7 +12,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.neighbors import NearestNeighbors
 from torch.utils.flop_counter import FlopCounterMode
 
-from dinov2_helpers import extract_features, load_dinov2, samples
+from dinov2_helpers import extract_features, load_dinov2, plotting, samples
 from tools import pairing
 from tools.lift import lift
 from tools.project import Project
@@ -22,8 +22,8 @@ from tools.project import Project
 def notebook():
     source = pairing.read_source(Project(), "06_anomaly_detection")
     return lift(
-        source, "Inspection", "appraise", "article", "blob", "build", "coreset", "crops",
-        "cut_after", "read_inspection", "true_masks",
+        source, "Inspection", "add_scores", "appraise", "article", "blob", "build",
+        "coreset", "crops", "cut_after", "read_inspection", "true_masks",
         "cut_paste", "directions", "enlarge", "foreground", "held_out", "lies_still",
         "mahalanobis", "model_work", "nearby", "nearest", "nearest_by_picture", "nearest_maps",
         "outlined", "painted", "pca_residual", "pixel_scores", "rebuild", "rebuild_anywhere",
@@ -454,3 +454,32 @@ def test_a_12_bit_camera_is_noticed_and_the_remedy_works(notebook, build, folder
     grey_maps, _ = build(mine.train, mine.test, 84, 3)
     np.testing.assert_allclose(maps, grey_maps, atol=1e-5)
     assert expected.shape == maps.shape
+
+
+@pytest.fixture
+def histogram(notebook):
+    """The panel that the widget draws from six good and three flawed pictures, threshold 0.5."""
+    scores = np.array([0.1, 0.1, 0.1, 0.1, 0.2, 0.6, 0.4, 0.8, 0.8])
+    flawed = np.arange(9) >= 6
+    titles = ["", "found 2 of 3,\nfalse alarms 1 of 6"]
+    figure = plotting.show_images([np.ones((224, 224, 3))] * 2, titles=titles, alt="scores")
+    panel = notebook["add_scores"](figure, scores, flawed, 0.5).axes[-1]
+    plotting.encode(figure)
+    return panel
+
+
+def test_the_histogram_stands_upright_and_fills_its_panel(histogram):
+    bottom, top = histogram.get_ylim()
+    heights = [bar.get_height() for bar in histogram.patches]
+    assert max(heights) == 4 and sum(heights) == 9
+    assert bottom == 0
+    assert 4 <= top < 5
+    assert histogram.get_xlim() == pytest.approx((0.1, 0.8))
+    assert not histogram.images
+
+
+def test_the_histogram_has_the_look_of_all_figures(histogram):
+    assert histogram.get_title() == "found 2 of 3,\nfalse alarms 1 of 6"
+    assert not histogram.get_legend().get_frame_on()
+    assert not histogram.spines["top"].get_visible()
+    assert {text.get_size() for text in histogram.get_xticklabels()} == {13}

@@ -55,6 +55,7 @@ print(about())
 
 # %%
 import numpy as np
+from matplotlib import rc_context
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
 from scipy.stats import binomtest
@@ -854,6 +855,7 @@ def probabilities(picture, names, template):
 
 
 # %%
+@rc_context(plotting.STYLE)
 def draw(picture, names, template):
     """The picture beside the probabilities of the names."""
     names = [name.strip() for name in names.split(",") if name.strip()] or ["toy"]

@@ -64,6 +64,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when Faiss is loaded
 import faiss
 import ipywidgets
 import numpy as np
+from matplotlib import rc_context
 from PIL import Image, ImageDraw, ImageFilter
 from scipy.ndimage import binary_dilation, gaussian_filter, label
 from skimage.filters import threshold_otsu
@@ -1307,25 +1308,24 @@ def inspect(category, false_alarms, picture):
     )
     shown = [outlined(image, masks[category][picture]), over, np.ones((SIDE, SIDE, 3))]
     alt = f"{category}, picture {picture}, its map, and the scores of all: {titles[2]}"
-    return add_scores(
-        plotting.show_images(shown, titles=titles, alt=alt), odd[category], category, limit
-    )
+    figure = plotting.show_images(shown, titles=titles, alt=alt)
+    return add_scores(figure, odd[category], bad[category], limit)
 
 
 # %%
-def add_scores(figure, scores, category, limit):
-    """Draw the scores of good and flawed test pictures, and the threshold, in the last panel."""
-    ax = figure.axes[2]
-    ax.images[0].remove()
-    ax.set_axis_on()
+@rc_context(plotting.STYLE)
+def add_scores(figure, scores, flawed, limit):
+    """Draw scores (N,) of good and flawed (N,) pictures, and the threshold, in the last panel."""
+    ax = figure.axes[-1]
+    title = ax.get_title()
+    ax.clear()  # the limits of the blank picture too, which has its y axis upside down
     ax.set_aspect("auto")
     edges = np.linspace(scores.min(), max(scores.max(), limit), 25)
-    ax.set(xlim=(edges[0], edges[-1]), xlabel="score", ylabel="test pictures")
-    for b, text, colour in ((False, "good", 0), (True, "flawed", 1)):
-        values = scores[bad[category] == b]
-        ax.hist(values, edges, alpha=0.6, color=plotting.COLOURS[colour], label=text)
+    for group, text, colour in ((~flawed, "good", 0), (flawed, "flawed", 1)):
+        ax.hist(scores[group], edges, alpha=0.6, color=plotting.COLOURS[colour], label=text)
     ax.axvline(limit, color="black", ls="--", label="threshold")
-    ax.legend(fontsize=11)
+    ax.set(title=title, xlim=(edges[0], edges[-1]), xlabel="score", ylabel="test pictures")
+    ax.legend()
     return figure
 
 
