@@ -1649,6 +1649,7 @@ def deletes(index, x):
     return "yes" if index.search(x[500:501], 1)[1][0, 0] == 500 else "yes, ids move"
 
 
+# %%
 def filters(index, query, ids):
     """Of 10 results for a query (1, D), in words: among `ids`, missing, forbidden."""
     try:
@@ -1665,6 +1666,7 @@ def filters(index, query, ids):
     return answer
 
 
+# %%
 def abilities(recipe, x, query):
     """What an index of x (N, D) can do, in words: trained first, own ids, delete, filter."""
     index, _ = blank(recipe, *x.shape)
