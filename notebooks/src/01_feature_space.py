@@ -1094,16 +1094,24 @@ for n in names:
 # Name a folder. Any mixture of formats and sizes will do; files that cannot be read are listed and
 # left out. Without a folder, the photographs stand in.
 
+
+# %%
+def most_alike(names, vectors):
+    """The two most similar of the pictures with features (N, D), in words."""
+    if len(names) < 2:
+        return f"Most alike: two or more pictures are needed, not {len(names)}"
+    alike = cosine_similarity(vectors, vectors)
+    np.fill_diagonal(alike, -np.inf)
+    i, j = np.unravel_index(alike.argmax(), alike.shape)
+    return f"Most alike: {names[i]} and {names[j]}, {alike[i, j]:.2f}"
+
+
 # %%
 FOLDER = None  # for instance "/content/drive/MyDrive/holiday" or r"C:\Pictures"
 
 mine = extract_features(dinov2, FOLDER or photos, patches=False)
 print(mine)
-first = mine.cls[:5000]  # all pairs of a million pictures would take days
-alike = cosine_similarity(first, first)
-np.fill_diagonal(alike, -1)
-i, j = np.unravel_index(alike.argmax(), alike.shape)
-print(f"Most alike: {mine.names[i]} and {mine.names[j]}, {alike[i, j]:.2f}")
+print(most_alike(mine.names[:5000], mine.cls[:5000]))  # all pairs of a million would take days
 
 # %% [markdown]
 # ## Exercises
@@ -1156,7 +1164,12 @@ def masked_mean(patches, masks):
 try:
     x = np.arange(16, dtype=float).reshape(2, 2, 2, 2)
     m = np.array([[[True, False], [False, True]], [[False, True], [False, False]]])
-    assert np.allclose(masked_mean(x, m), [[3, 4], [10, 11]])
+    y = np.asarray(masked_mean(x, m))
+    assert y.shape == (2, 2), f"one vector for each picture: (2, 2), not {y.shape}"
+    of_all = "divide by the number of patches of the toy, not of all patches"
+    assert not np.allclose(y, (x * m[..., None]).mean((1, 2))), of_all
+    assert not np.allclose(y[0], x[m].mean(0)), "each picture has its own mean, not one for all"
+    assert np.allclose(y, [[3, 4], [10, 11]]), f"[[3, 4], [10, 11]] is right, not {y.tolist()}"
     print("Right!")
 except NotImplementedError:
     print("Not solved yet")
@@ -1171,7 +1184,12 @@ except NotImplementedError:
 #     return (patches * weights).sum((1, 2)) / weights.sum((1, 2))
 # ```
 #
-# `patch_truth(test, range(len(test)), (16, 16))` gives the masks.
+# On the test pictures (the same for `train`):
+#
+# ```python
+# patches = extract_features(dinov2, test).patches  # (N, 16, 16, D)
+# toy_means = masked_mean(patches, toy_patches(test, (16, 16)))  # (N, D)
+# ```
 #
 # </details>
 
