@@ -759,10 +759,10 @@ some = [scenes.select(seed=lambda seed: seed % 5 == 0) for scenes in (train, tes
 found = [extract_features(dinov2, scenes, facets=["key"]) for scenes in some]
 truth = [toy_patches(scenes, f.grid) for scenes, f in zip(some, found, strict=True)]
 keys = [f.facets["key"] - f.facets["key"].mean((1, 2), keepdims=True) for f in found]
-for name, grids in (("tokens", [f.patches for f in found]), ("keys", keys)):
-    maps = plotting.pca_rgb([*grids[0], *grids[1]])
+for name, patches in (("tokens", [f.patches for f in found]), ("keys", keys)):
+    coloured = plotting.pca_rgb([*patches[0], *patches[1]])
     n = len(some[0])
-    component, area = best_component(maps[:n], truth[0], maps[n:], truth[1])
+    component, area = best_component(coloured[:n], truth[0], coloured[n:], truth[1])
     record(f"01.pca_toy_auroc_{name}", area)
     print(
         f"{name:>7}: component {component} tells the toys of {len(some[1])} unseen pictures, "
@@ -1072,10 +1072,10 @@ say(
 
 # %%
 names = ["cat", "coffee", "horse", "coins", "flower", "temple"]
-grids = extract_features(
+photo_patches = extract_features(
     dinov2, {n: photos[n] for n in names}, size=224, fit="resize", facets=["key"]
 )
-photo_keys = [k - k.mean((0, 1)) for k in grids.facets["key"]]
+photo_keys = [k - k.mean((0, 1)) for k in photo_patches.facets["key"]]
 colours = plotting.pca_rgb(photo_keys)
 large = [Image.fromarray((c * 255).astype(np.uint8)).resize((336, 224), 0) for c in colours]
 plotting.show(

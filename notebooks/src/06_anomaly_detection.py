@@ -247,17 +247,17 @@ say(
 
 # %%
 asked = (0.01, 0.05, 0.1, 0.2)
-rows = {share: [] for share in asked}
+scores_at = {share: [] for share in asked}
 for name in CATEGORIES:
     train, test = split(small[name].cls, name)
     seen, new = np.split(article(train, np.vstack([train, test])), [len(train)])
     for share in asked:
         limit = np.quantile(seen, 1 - share)  # the same pictures that the forest was fitted on
         alarms = [(x > limit).mean() for x in (seen, new[~bad[name]], new[bad[name]])]
-        rows[share].append([*alarms, auroc[name]])
+        scores_at[share].append([*alarms, auroc[name]])
 
 # %%
-table = np.array([np.mean(rows[share], axis=0) for share in asked])
+table = np.array([np.mean(scores_at[share], axis=0) for share in asked])
 record("06.article_false_alarms", table[0, 1])
 plotting.show(
     plotting.heatmap(
