@@ -487,12 +487,12 @@ lost = record(
 )
 
 # %%
-name = "class + surface"
-words = clip.embed_texts(texts[name])
-print(f"{len(words)} queries such as {texts[name][40]!r}\n{HEADER}")
+TYPICAL = "class + surface"  # the queries that are looked at more closely
+words = clip.embed_texts(texts[TYPICAL])
+print(f"{len(words)} queries such as {texts[TYPICAL][40]!r}\n{HEADER}")
 by_words = {}
 for model, vectors in galleries.items():
-    by_words[model] = evaluate(words @ vectors.T, truth[name])
+    by_words[model] = evaluate(words @ vectors.T, truth[TYPICAL])
     report(model, by_words[model])
 
 # %%
@@ -892,16 +892,15 @@ plotting.show(
         alt="Hit rates and mAP of CLIP, bridge, both fused and chance for four kinds of queries",
     )
 )
-name = "class + surface"
-print(f"{name}, {len(truth[name])} queries\n{HEADER}")
+print(f"{TYPICAL}, {len(truth[TYPICAL])} queries\n{HEADER}")
 for method in methods:
-    report(method, measured[method, name])
+    report(method, measured[method, TYPICAL])
 
 # %%
-found = by_all_methods(texts[name])
+similar_by = by_all_methods(texts[TYPICAL])
 ks, curve = np.arange(1, 21), {}
 for method in methods:
-    hits = [hit_at(in_order(found[method], truth[name]), k) for k in ks]
+    hits = [hit_at(in_order(similar_by[method], truth[TYPICAL]), k) for k in ks]
     curve[method] = (np.mean(hits, axis=1), *np.transpose([interval(hit) for hit in hits]))
 plotting.show(
     plotting.curves(
@@ -943,14 +942,16 @@ say(
 # model, look at what it found instead.
 
 # %%
-worst = np.argsort(measured["fused", name]["AP"])[:4]
+precision = measured["fused", TYPICAL]["AP"]
+worst = np.argsort(precision)[:4]
+hardest = [texts[TYPICAL][q] for q in worst]
 show_found(
     test,
-    found["fused"][worst],
-    truth[name][worst],
-    [card(texts[name][q]) for q in worst],
-    [f"AP {measured['fused', name]['AP'][q]:.2f}" for q in worst],
-    alt="The four worst queries and what they found: " + ", ".join(texts[name][q] for q in worst),
+    similar_by["fused"][worst],
+    truth[TYPICAL][worst],
+    [card(query) for query in hardest],
+    [f"AP {precision[q]:.2f}" for q in worst],
+    alt="The four worst queries and what they found: " + ", ".join(hardest),
 )
 
 # %%
@@ -1127,9 +1128,9 @@ for draw in range(5):
         "grown": grow(real[half], len(held_out), seed=draw),
         "Gaussian noise": unit(rng.normal(size=(len(held_out), real.shape[1]))),
     }
-    for name, x in sets.items():
-        rows.setdefault(name, []).append(portrait(x))
-        similarity = neighbours(x, 10)[0]
+    for name, vectors in sets.items():
+        rows.setdefault(name, []).append(portrait(vectors))
+        similarity = neighbours(vectors, 10)[0]
         for rank, column in (("1st", 0), ("10th", 9)):
             values = np.percentile(similarity[:, column], PERCENT)
             profiles.setdefault(f"{rank} neighbour, {name}", []).append(values)
@@ -1353,14 +1354,14 @@ say("**100,000 vectors**, measured in this run:\n\n" + index_table(live, 100_000
 # %%
 flat = faiss.IndexFlatIP(real.shape[1])
 flat.add(sizes[10_000])
-truth = flat.search(asked, K)[1]
+true_ids = flat.search(asked, K)[1]
 lines = ["| index | bytes of a code | saves | recall@10 | re-ranked |", "| --- " * 5 + "|"]
 dial = {}
 for share in (2, 4, 8, 16):
     index = build(f"PQ{real.shape[1] // share}np,RFlat", sizes[10_000])
     index.k_factor = 10
     code = codes(index).sa_code_size()
-    found = [recall(i.search(asked, K)[1], truth) for i in (codes(index), index)]
+    found = [recall(i.search(asked, K)[1], true_ids) for i in (codes(index), index)]
     dial[4 * share] = found
     lines.append(f"| PQ | {code} | {4 * share} x | {found[0]:.3f} | {found[1]:.3f} |")
 for name, saves in (("SQ8", 4), ("SQ4", 8)):
@@ -1792,21 +1793,22 @@ def load_store(folder):
 # Save; then crash between the two files of the next state; then mix files of two generations.
 
 # %%
-scratch = tempfile.TemporaryDirectory()
-store = Path(scratch.name)
+store_scratch = tempfile.TemporaryDirectory()
+store = Path(store_scratch.name)
+index = faiss.clone_index(mapped)
 captions = {int(i): row["caption_en"] for i, row in zip(number, test.table, strict=True)}
 alive = {int(i): captions[i] for i in number[100:]}
-save_store(store, mapped, alive)
-mapped.remove_ids(number[100:200])
+save_store(store, index, alive)
+index.remove_ids(number[100:200])
 fewer = {int(i): captions[i] for i in number[200:]}
 try:
-    save_store(store, mapped, fewer | {int(number[200]): object()})  # cannot be written as JSON
+    save_store(store, index, fewer | {int(number[200]): object()})  # cannot be written as JSON
 except TypeError as error:
     print("interrupted:", error)
-index, metadata = load_store(store)
-survived = index.ntotal, len(metadata)
+before, metadata = load_store(store)
+survived = before.ntotal, len(metadata)
 print(f"after the crash: {survived[0]} vectors, {survived[1]} captions, the state before it")
-save_store(store, mapped, fewer)
+save_store(store, index, fewer)
 index, metadata = load_store(store)
 print(f"after a second attempt: {index.ntotal} vectors, {len(metadata)} captions")
 
@@ -1817,7 +1819,6 @@ try:
     load_store(store)
 except ValueError as error:
     print("refused:", error)
-scratch.cleanup()
 
 # %% [markdown]
 # Old generations can be deleted as soon as nobody reads them. Load indexes only from people whom
@@ -1841,8 +1842,8 @@ scratch.cleanup()
 if scale := find_spec("pyarrow"):  # what the extra brings; Colab has this part of it
     from dinov2_scale import extract_dataset, read_features
 
-    scratch = tempfile.TemporaryDirectory()
-    dataset = Path(scratch.name) / "features"
+    parts_scratch = tempfile.TemporaryDirectory()
+    dataset = Path(parts_scratch.name) / "features"
     picture_folder = test.folder / "images"
     print(extract_dataset(picture_folder, dataset, part=64))
     one_part = dataset / "part-000001.parquet"
@@ -1881,7 +1882,6 @@ if scale:
         print(
             f"{shards.count()} shards, {nprobe} of 4 lists: recall {recall(found, exact_ids):.3f}"
         )
-    scratch.cleanup()
 
 # %% [markdown]
 # ## The claims
