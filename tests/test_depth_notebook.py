@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
-from dinov2_helpers import samples
+from dinov2_helpers import plotting, samples
 from tools import pairing
 from tools.lift import lift
 from tools.project import Project
@@ -18,7 +19,8 @@ def notebook():
         "depth_loss", "train_head", "edges", "predict", "correlation", "bin_centres",
         "expected_log_depth", "ImageMLP", "LinearHead", "SmallDPT", "stack_cameras", "reproject",
         "neighbours", "flip_loss", "view_loss", "by_distance", "cloud", "splat", "orbit",
-        "rotation", "verdict_of", "resized", "some_of",
+        "rotation", "verdict_of", "resized", "some_of", "first_readable",
+        "show_depth",
     )  # fmt: skip
 
 
@@ -380,3 +382,33 @@ def test_verdicts(notebook):
     verdict = notebook["verdict_of"]
     assert verdict(True) == "holds" and verdict(False) == "does not hold"
     assert verdict(False, True) == "holds in part"
+
+
+@pytest.fixture
+def like_named(tmp_path):
+    """A folder with a broken picture, and the same two names in two folders named alike."""
+    for day in ("day1", "day2"):
+        folder = tmp_path / day / "raw"
+        folder.mkdir(parents=True)
+        for name in ("a.png", "b.png"):
+            Image.new("RGB", (30, 20)).save(folder / name)
+    (tmp_path / "0.png").write_bytes(b"no picture")
+    return tmp_path
+
+
+def test_pictures_of_the_same_name_are_all_shown(notebook, like_named, monkeypatch, capsys):
+    pictures = notebook["first_readable"](like_named, most=4)
+    paths = ["day1/raw/a.png", "day1/raw/b.png", "day2/raw/a.png", "day2/raw/b.png"]
+    assert list(pictures) == paths
+    assert "left out: " in capsys.readouterr().out
+    assert list(notebook["first_readable"](like_named, most=2)) == paths[:2]
+
+    shown = []
+    monkeypatch.setattr(plotting, "show", shown.append)
+    notebook["show_depth"](pictures, lambda given: {name: np.ones((20, 30)) for name in given})
+    assert [ax.get_title() for ax in shown[0].axes[:4]] == paths
+
+
+def test_no_readable_picture_is_a_sentence(notebook, capsys):
+    notebook["show_depth"]({}, estimate=None)
+    assert "none of the pictures can be read" in capsys.readouterr().out

@@ -28,7 +28,7 @@ def notebook():
         "guided_filter", "walker", "probabilities", "low_level", "mixed", "things", "cut_out",
         "pool", "on_grid", "class_shares", "fit_probe", "training_set", "confusion", "class_iou",
         "toy_iou", "starts", "tiled", "similar_to", "look_inside", "without_head", "dense",
-        "states_of", "facets_of",
+        "states_of", "facets_of", "first_readable", "show_cut_out",
     )  # fmt: skip
 
 
@@ -488,3 +488,18 @@ def test_a_patch_is_most_similar_to_itself(notebook):
     assert found[1, 2, 0] == pytest.approx(1) and found.argmax() == np.ravel_multi_index(
         (1, 2, 0), found.shape
     )
+
+
+def test_the_next_pictures_are_taken_where_the_first_cannot_be_read(notebook, tmp_path, capsys):
+    broken = [tmp_path / f"{i:02}.png" for i in range(12)]
+    for path in broken:
+        path.write_bytes(b"no picture")
+    readable = [Image.new("RGB", (20 + i, 20)) for i in range(14)]
+    opened = notebook["first_readable"]([*broken, *readable], most=12)
+    assert [picture.width for picture in opened] == list(range(20, 32))
+    assert capsys.readouterr().out.count("left out: ") == 12
+
+
+def test_no_readable_picture_is_a_sentence(notebook, capsys):
+    notebook["show_cut_out"]([], recipe=())
+    assert "none of the pictures can be read" in capsys.readouterr().out

@@ -1837,28 +1837,42 @@ Explorer(
 # Name a folder; pictures of any size and shape. Files that cannot be read are listed and left out.
 # The recipe is the best one, with the clusters of the toy scenes: fit clusters on your own kind of
 # pictures (`fit_clusters` takes any patches) when yours are not like these. Without a folder, some
-# photographs stand in.
+# photographs stand in. At most twelve are shown.
+
+
+# %%
+def first_readable(sources, most):
+    """The first pictures that can be read, opened, at most so many; what is left out is named."""
+    opened = []
+    for source in sources:
+        try:
+            opened.append(open_image(source))
+        except ImageError as error:
+            print(f"left out: {error}")
+        if len(opened) == most:
+            break
+    return opened
+
+
+# %%
+def show_cut_out(pictures, recipe):
+    """Show each picture beside what is cut out of it."""
+    if not pictures:
+        print("Nothing to show: none of the pictures can be read")
+        return
+    shown = []
+    for picture in pictures:
+        cut = isolated(np.asarray(picture), segment(dinov2, picture, *recipe)[0])
+        shown += [picture.resize((SIDE, SIDE)), Image.fromarray(cut).resize((SIDE, SIDE))]
+    alt = "Each picture beside what was cut out of it"
+    plotting.show(plotting.show_images(shown, columns=6, alt=alt))
+
 
 # %%
 FOLDER = None  # for instance "/content/drive/MyDrive/holiday" or r"C:\Pictures"
 
-mine = list(iter_images(FOLDER)) if FOLDER else [photos[n] for n in ("coffee", "flower", "rocket")]
-opened = []
-for source in mine[:12]:
-    try:
-        opened.append(open_image(source))
-    except ImageError as error:
-        print(f"left out: {error}")
-cut = [isolated(np.asarray(p), segment(dinov2, p, *RECIPE)[0]) for p in opened]
-thumbs = [np.asarray(Image.fromarray(c).resize((SIDE, SIDE))) for c in cut]
-originals = [np.asarray(p.resize((SIDE, SIDE))) for p in opened]
-plotting.show(
-    plotting.show_images(
-        [image for pair in zip(originals, thumbs, strict=True) for image in pair],
-        columns=6,
-        alt="Each picture beside what was cut out of it",
-    )
-)
+mine = iter_images(FOLDER) if FOLDER else [photos[n] for n in ("coffee", "flower", "rocket")]
+show_cut_out(first_readable(mine, most=12), RECIPE)
 
 # %% [markdown]
 # ## Exercises

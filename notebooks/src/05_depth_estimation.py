@@ -1396,29 +1396,54 @@ Explorer(
 # belong to the camera of the training pictures. To get metres, train a head on depth of your own
 # camera, in the layout of `data/scenes` (the learning curve says how many scenes it takes); or fit
 # scale and shift to a few distances that you measured. Without a folder the photographs stand in.
+# The first four are shown.
 
 # %%
-from dinov2_helpers import iter_images, open_image
+from pathlib import Path
 
+from dinov2_helpers import ImageError, iter_images, open_image
+
+
+def first_readable(folder, most):
+    """The first pictures of a folder that can be read, opened, by path; the others are named."""
+    root = Path(folder).expanduser()
+    opened = {}
+    for path in iter_images(root):
+        try:
+            opened[path.relative_to(root).as_posix()] = open_image(path)
+        except ImageError as error:
+            print(f"left out: {error}")
+        if len(opened) == most:
+            break
+    return opened
+
+
+# %%
+def show_depth(pictures, estimate):
+    """Show pictures by name, and below each the depth that `estimate` gives for it."""
+    if not pictures:
+        print("Nothing to show: none of the pictures can be read")
+        return
+    depth = estimate(pictures)
+    small = [ImageOps.contain(pictures[name], (300, 300)) for name in depth]
+    plotting.show(
+        plotting.show_images(
+            small + [as_map(one) for one in depth.values()],
+            titles=list(depth),
+            columns=len(depth),
+            bar="relative depth, log10",
+            alt="Photographs and below each the depth that the head gives: " + ", ".join(depth),
+        )
+    )
+
+
+# %%
 FOLDER = None  # for instance "/content/drive/MyDrive/holiday" or r"C:\Pictures"
 
-pictures = {k: getattr(photographs, k)() for k in ("cat", "coffee", "rocket", "astronaut")}
-if FOLDER:  # a dozen, of which the first four that can be read are shown
-    pictures = {f"{p.parent.name}/{p.name}": p for p in list(iter_images(FOLDER))[:12]}
-mine = depth_of(heads[best], pictures)
-first_few = list(mine)[:4]
-opened = [ImageOps.contain(open_image(pictures[k]), (300, 300)) for k in first_few]
-
-# %%
-plotting.show(
-    plotting.show_images(
-        opened + [as_map(mine[k]) for k in first_few],
-        titles=first_few,
-        columns=len(first_few),
-        bar="relative depth, log10",
-        alt="Photographs and below each the depth that the head gives: " + ", ".join(first_few),
-    )
-)
+mine = {k: open_image(getattr(photographs, k)()) for k in ("cat", "coffee", "rocket", "astronaut")}
+if FOLDER:
+    mine = first_readable(FOLDER, most=4)
+show_depth(mine, partial(depth_of, heads[best]))
 
 # %% [markdown]
 # ## Exercises
