@@ -156,6 +156,13 @@ class TestIndexes:
             least = 0.75 if name == "SQ4" else 0.95
             assert code["recall"](index.search(queries, 10)[1], truth) > least, name
 
+    def test_lists_are_trained_on_all_of_a_sorted_collection(self, code):
+        rng = np.random.default_rng(0)
+        centres = np.repeat(np.eye(8, dtype=np.float32), 2_500, axis=0)
+        noise = 0.02 * rng.normal(size=centres.shape)
+        index = code["build"]("IVF{lists},Flat", unit_rows(centres + noise))
+        assert faiss.extract_index_ivf(index).invlists.imbalance_factor() < 2
+
     def test_settings_reach_the_index(self, code, x):
         index = code["build"](code["RECIPES"]["OPQ+IVF-PQ"][0], x)
         code["tune"](index, "nprobe=7,k_factor_rf=3")

@@ -1220,7 +1220,8 @@ def blank(recipe, n, dim):
 def build(recipe, x):
     """The index of a recipe, trained and filled with unit vectors x (N, D)."""
     index, lists = blank(recipe, *x.shape)
-    index.train(x[: max(10_000, 40 * lists)])
+    some = min(len(x), max(10_000, 40 * lists))  # at random, for a folder is in order of its names
+    index.train(x[np.random.default_rng(0).choice(len(x), some, replace=False)])
     index.add(x)
     return index
 
