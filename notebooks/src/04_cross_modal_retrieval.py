@@ -324,10 +324,10 @@ both_train, both_test = (
     unit(np.hstack([unit(cls), unit(mean)]))
     for cls, mean in ((cls_train, mean_train), (cls_test, mean_test))
 )
-x = {"CLS": cls_test, "mean patch": mean_test, "both": both_test, "CLIP": clip_test}
+vectors_of = {"CLS": cls_test, "mean patch": mean_test, "both": both_test, "CLIP": clip_test}
 print(HEADER)
 by_picture = {}
-for name, vectors in x.items():
+for name, vectors in vectors_of.items():
     similarity = unit(vectors)[own] @ unit(vectors).T
     by_picture[name] = evaluate(exclude(similarity, own), relevant)
     report(name, by_picture[name])
@@ -339,7 +339,7 @@ for name in ("CLS", "CLIP"):
     record(f"04.picture_map_{name.lower()}", by_picture[name]["AP"].mean())
     record(f"04.picture_hit_at_1_{name.lower()}", by_picture[name]["hit@1"].mean())
 surface = np.array([row["surface"] for row in test.table])
-first = {n: exclude(unit(v)[own] @ unit(v).T, own).argmax(1) for n, v in x.items()}
+first = {n: exclude(unit(v)[own] @ unit(v).T, own).argmax(1) for n, v in vectors_of.items()}
 ground = {name: (surface[first[name]] == surface[own]).mean() for name in first}
 say(
     f"The nearest picture by CLS shows the class of the query for "
