@@ -6,6 +6,7 @@ import ipywidgets
 import nbformat
 import numpy as np
 import pytest
+from IPython.core.interactiveshell import InteractiveShell
 from nbconvert import HTMLExporter
 from PIL import Image
 
@@ -72,9 +73,39 @@ def test_controls_have_names_and_report_when_done():
         "model": ipywidgets.Dropdown(options=["a", "b"]),
     }
     explorer = Explorer(lambda **_: plotting.show_images([np.eye(3)], alt="identity"), **controls)
-    labels = [control.description for control in explorer.children[:-1]]
+    labels = [control.description for control in explorer.children[:3]]
     assert labels == ["query", "Search for", "model"]
     assert not controls["query"].continuous_update and not controls["words"].continuous_update
+
+
+def test_labels_are_not_cut_and_the_picture_is_not_enlarged(explorer):
+    assert explorer.controls["query"].style.description_width == "initial"
+    assert explorer.picture.layout.align_self == "flex-start"
+    assert explorer.picture.layout.max_width == "100%"
+
+
+def test_the_live_picture_has_its_alternative_text(explorer):
+    assert "Picture 0 and its 3 nearest neighbours" in explorer.message.value
+    explorer.controls["query"].value = 3
+    assert "Picture 3 and its 3 nearest neighbours" in explorer.message.value
+
+
+def test_an_error_is_said_below_the_picture_until_one_is_drawn():
+    def draw(n):
+        if n == 2:
+            raise ValueError("there is no <2>")
+        return plotting.show_images([np.eye(3) * n], alt=f"picture {n}")
+
+    explorer = Explorer(draw, n=ipywidgets.IntSlider(1))
+    before = explorer.picture.value
+    with pytest.raises(ValueError, match="there is no"):
+        explorer.controls["n"].value = 2
+    assert explorer.picture.value == before
+    assert "Not drawn" in explorer.message.value
+    assert "ValueError: there is no &lt;2&gt;" in explorer.message.value
+    explorer.controls["n"].value = 3
+    assert "Not drawn" not in explorer.message.value
+    assert "picture 3" in explorer.message.value
 
 
 def test_making_an_explorer_draws_once():
@@ -111,3 +142,16 @@ def test_readers_without_a_kernel_see_the_first_picture(explorer):
         nbformat.v4.new_notebook(cells=[cell])
     )
     assert 'alt="Picture 0 and its 3 nearest neighbours' in page and data[media] in page
+
+
+def test_the_picture_is_part_of_the_output_with_ipywidgets_7_too(explorer, monkeypatch):
+    # there, a widget has no _repr_mimebundle_ but displays itself
+    monkeypatch.delattr(ipywidgets.Widget, "_repr_mimebundle_")
+    displayed = []
+    monkeypatch.setattr(ipywidgets.Widget, "_ipython_display_", displayed.append, raising=False)
+    formatter = InteractiveShell.instance().display_formatter
+    data, metadata = formatter.format(explorer)
+    assert not displayed
+    assert data[VIEW]["model_id"] == explorer.model_id
+    (media,) = metadata
+    assert base64.b64decode(data[media]) == explorer.picture.value
