@@ -1891,10 +1891,11 @@ def cut_cost(graph, side):
 # %% tags=["exercise-1-check"]
 try:
     graph = np.full((6, 6), 0.1)
-    graph[:3, :3] = graph[3:, 3:] = 1.0
-    side = np.array([True, True, True, False, False, False])
-    between, volume = 9 * 0.1, 9 + 9 * 0.1
-    assert np.isclose(cut_cost(graph, side), 2 * between / volume)
+    graph[:2, :2] = graph[2:, 2:] = 1.0
+    side = np.array([True, True, False, False, False, False])
+    cost, between = cut_cost(graph, side), 2 * 4 * 0.1
+    right = between / (4 + between) + between / (16 + between)
+    assert np.isclose(cost, right), f"each side by its own volume: {right:.3f}, not {cost}"
     vector = normalised_cut(graph)
     odd = np.arange(6) % 2 == 0
     assert cut_cost(graph, vector > vector.mean()) < cut_cost(graph, odd)
@@ -1930,10 +1931,12 @@ def one_shot(patches, mask, new):
 
 # %% tags=["exercise-2-check"]
 try:
-    example = np.array([[[2.0, 0.0], [0.0, 1.0]]])
+    example = np.array([[[4.0, 0.0], [0.0, 2.0]], [[0.0, 4.0], [-2.0, 0.0]]])
     new = np.array([[[5.0, 0.0], [0.0, 3.0], [1.0, 1.0]]])
-    found = one_shot(example, np.array([[True, False]]), new)
-    assert np.allclose(found, [[1, -1, 0]])
+    found = one_shot(example, np.array([[True, True], [False, False]]), new)
+    right = np.array([[3, -1, 2**0.5]]) / 5**0.5
+    hint = "mean of the patches as they are first, then its cosine with each new patch"
+    assert np.allclose(found, right), f"{hint}: {right.round(3)}, not {found}"
     print("Right!")
 except NotImplementedError:
     print("Not solved yet")

@@ -1989,7 +1989,9 @@ try:
     before = x.copy()
     index = cosine_index(x)
     check_unit_length(index)
-    assert index.ntotal == 50 and (x == before).all()
+    assert index.metric_type == faiss.METRIC_INNER_PRODUCT, "it is to compare by inner products"
+    assert (x == before).all(), "the vectors of the caller have changed: normalise a copy"
+    assert index.ntotal == 50
     assert (index.search(x, 1)[1].ravel() == np.arange(50)).all()
     print("Right!")
 except NotImplementedError:
@@ -2027,11 +2029,12 @@ def fuse_ranks(a, b, constant=60):
 
 # %% tags=["exercise-2-check"]
 try:
-    a, b = np.array([[0.9, 0.5, 0.1]]), np.array([[20.0, 30.0, 10.0]])
-    expected = [[1 / 61 + 1 / 62, 1 / 62 + 1 / 61, 2 / 63]]
-    assert np.allclose(fuse_ranks(a, b), expected)
-    assert np.allclose(fuse_ranks(a, 100 * b - 7), expected)
-    assert np.allclose(fuse_ranks(a, b, constant=0), [[1.5, 1.5, 2 / 3]])
+    a, b = np.array([[0.5, 0.1, 0.9]]), np.array([[20.0, 30.0, 10.0]])
+    expected = [[1 / 62 + 1 / 62, 1 / 63 + 1 / 61, 1 / 61 + 1 / 63]]
+    hint = "the places are 2, 3, 1 and 2, 1, 3; np.argsort gives the pictures in order instead"
+    assert np.allclose(fuse_ranks(a, b), expected), hint
+    assert np.allclose(fuse_ranks(a, 100 * b - 7), expected), "only places may count"
+    assert np.allclose(fuse_ranks(a, b, constant=0), [[1, 4 / 3, 4 / 3]])
     print("Right!")
 except NotImplementedError:
     print("Not solved yet")
