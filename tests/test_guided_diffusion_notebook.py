@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from dinov2_helpers import samples, to_pixels
+from dinov2_helpers import load_diffusion, samples, to_pixels
 from tools import pairing
 from tools.lift import exercise_problems, lift
 from tools.project import Project
@@ -35,8 +35,8 @@ def notebook(source):
         source, "sample", "draw", "levels", "to_noise", "from_noise", "predict_noise", "decode",
         "encode", "encode_prompts", "start_noise", "dino_view", "features", "unlike", "full",
         "cheap", "normalised", "Guide", "article", "as_tensor", "as_arrays", "interval",
-        "kept_for_backward", "needed", "across", "overlap", "colour_distance", "on_grid",
-        "windows", "pixel_distance", "statement", "verdict_of", "fused_attention",
+        "kept_for_backward", "needed", "CHECKPOINTED", "across", "overlap", "colour_distance",
+        "on_grid", "windows", "pixel_distance", "statement", "verdict_of", "fused_attention",
     )  # fmt: skip
 
 
@@ -402,6 +402,34 @@ def test_the_article_without_guidance_and_errors_is_the_loop(notebook, dino, mon
     latents = notebook["sample"](pipeline, TEXTS, [0, 1], steps=4, cfg=4.0)
     expected = notebook["decode"](pipeline, latents)
     torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
+
+
+def test_checkpoints_are_those_of_diffusers(notebook, diffusion_folder, monkeypatch):
+    pipeline = load_diffusion(diffusion_folder, device="cpu")
+    size = pipeline.unet.config.sample_size
+    latents = torch.randn(1, 4, size, size, requires_grad=True)
+    text = torch.randn(1, 7, pipeline.unet.config.cross_attention_dim)
+    runs = {
+        "UNet": (pipeline.unet, lambda: pipeline.unet(latents, 1, encoder_hidden_states=text)),
+        "VAE": (pipeline.vae, lambda: pipeline.vae.decode(latents)),
+    }
+    for name, (network, run) in runs.items():
+        network.requires_grad_(False).enable_gradient_checkpointing()
+        outermost, within = set(), []
+
+        def note(block, *inputs, outermost=outermost, within=within):
+            if not within:
+                outermost.add(type(block))
+            within.append(block)
+            result = block(*inputs)
+            within.pop()
+            return result
+
+        for module in network.modules():
+            if hasattr(module, "_gradient_checkpointing_func"):
+                module._gradient_checkpointing_func = note
+        run()
+        assert outermost == set(notebook["CHECKPOINTED"][name]), name
 
 
 def test_memory_kept_is_counted_by_hand(notebook):

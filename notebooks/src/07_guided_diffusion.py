@@ -1476,6 +1476,7 @@ claim(
 from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel
 from diffusers.models.attention import BasicTransformerBlock
 from diffusers.models.resnet import ResnetBlock2D
+from diffusers.models.unets.unet_2d_blocks import UNetMidBlock2D, UpDecoderBlock2D
 from transformers import CLIPTextConfig, CLIPTextModel, Dinov2Config, Dinov2Model
 
 
@@ -1575,6 +1576,12 @@ parameters = ", ".join(f"{k} {v * 2**30 / 4e6:.0f} M" for k, v in weights.items(
 print(f"Parameters: {parameters}")
 
 # %%
+CHECKPOINTED = {  # the modules that diffusers computes again as one
+    "UNet": (ResnetBlock2D, BasicTransformerBlock),
+    "VAE": (UNetMidBlock2D, UpDecoderBlock2D),
+}
+
+# %%
 latents, text = (1, 4, 64, 64), shape(2, 77, 768)
 runs = {
     "UNet": lambda net: net(shape(2, *latents[1:]), shape(), encoder_hidden_states=text),
@@ -1582,9 +1589,9 @@ runs = {
     "tiny decoder": lambda net: net.decode(shape(*latents)),
     "DINOv2": lambda net: net(pixel_values=shape(1, 3, 224, 224)),
 }
-blocks = (ResnetBlock2D, BasicTransformerBlock)
 kept, unfused = {}, {}
 for name, run in runs.items():
+    blocks = CHECKPOINTED.get(name, ())
     network = networks[name].requires_grad_(False).eval()
     unfused[name] = kept_for_backward(network, partial(run, network), blocks)
     with patch("torch.nn.functional.scaled_dot_product_attention", fused_attention):
