@@ -28,7 +28,8 @@ def notebook():
         "guided_filter", "walker", "probabilities", "low_level", "mixed", "things", "cut_out",
         "pool", "on_grid", "class_shares", "fit_probe", "training_set", "confusion", "class_iou",
         "toy_iou", "starts", "tiled", "similar_to", "look_inside", "without_head", "dense",
-        "states_of", "facets_of", "first_readable", "show_cut_out",
+        "states_of", "facets_of", "first_readable", "segment",
+        "show_cut_out",
     )  # fmt: skip
 
 
@@ -503,3 +504,20 @@ def test_the_next_pictures_are_taken_where_the_first_cannot_be_read(notebook, tm
 def test_no_readable_picture_is_a_sentence(notebook, capsys):
     notebook["show_cut_out"]([], recipe=())
     assert "none of the pictures can be read" in capsys.readouterr().out
+
+
+def test_a_picture_is_refined_by_the_trial_that_was_chosen(notebook, dinov2, picture):
+    asked = []
+
+    def method(probability, lab, **options):
+        asked.append(options)
+        assert lab.shape == (*probability.shape, 3)
+        return np.ones_like(probability)
+
+    shown = picture(150, 100)
+    patches = notebook["dense"](dinov2, [shown], 112, "token", 2)
+    runs = [(notebook["fit_clusters"](patches, 3, seed=0), np.array([0.0, 0.5, 1.0]))]
+    trial = (method, {"colour": 5.0})
+    mask, _ = notebook["segment"](dinov2, shown, runs, 0.5, "token", 2, 112, trial)
+    assert asked == [{"colour": 5.0}]
+    assert mask.shape == (100, 150) and mask.all()

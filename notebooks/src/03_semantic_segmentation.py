@@ -1611,14 +1611,17 @@ for side in (SIDE // 2, SIDE, 2 * SIDE, 5 * SIDE // 2):
 
 
 # %%
-def segment(dinov2, picture, runs, threshold, facet, layer, side):
-    """Mask (H, W) of any picture by the votes of clusters, refined by the CRF, and the votes."""
+def segment(dinov2, picture, runs, threshold, facet, layer, side, trial):
+    """Mask (H, W) of any picture by votes of clusters, refined by (method, options); the votes."""
+    method, options = trial
     votes = saliency(runs, dense(dinov2, [picture], side, facet, layer))
     size = tuple(n * dinov2.patch_size // 2 for n in votes.shape[1:])
-    p = crf(probabilities(votes, threshold, size)[0], lab_of(np.asarray(picture), size))
+    start = probabilities(votes, threshold, size)[0]
+    p = method(start, lab_of(np.asarray(picture), size), **options)
     return enlarge([p], picture.size[::-1])[0] > 0.5, votes[0]
 
 
+# %%
 def scaled(values):
     """A map from 0 to 1."""
     return (values - values.min()) / (np.ptp(values) or 1)
@@ -1629,7 +1632,7 @@ def isolated(picture, mask):
     return np.where(mask[..., None], picture, 235 + picture // 13).astype(np.uint8)
 
 
-RECIPE = (runs, cut_at, facet, layer, SIDE)
+RECIPE = (runs, cut_at, facet, layer, SIDE, best_trial)
 
 # %%
 chosen_photos = {name: photos[name] for name in ("horse", "coins", "cat", "coffee")}
