@@ -839,9 +839,9 @@ grids = {
     "pixels": np.stack([patch_pixels(views.image(i)) for i in range(len(views))]),
 }
 STEPS = (1, 2, 3, 4, 6)  # of 15 degrees
-hits = {name: [[] for _ in STEPS] for name in (*grids, "same place")}
 
 # %%
+hits = {name: [[] for _ in STEPS] for name in (*grids, "same place")}
 for toy in range(len(toys)):
     for start in range(0, 24, 4):
         for k, step in enumerate(STEPS):
