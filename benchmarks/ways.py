@@ -23,7 +23,6 @@ from PIL import Image, ImageOps
 
 from dinov2_helpers import data_dir, extract_features, open_image, to_pixels
 from dinov2_helpers.models import PROFILES, Dinov2
-from dinov2_helpers.models.load import choose_encoder
 from dinov2_helpers.samples import load_scenes, photographs
 
 SIZES = ((640, 480), (480, 640), (500, 375), (1024, 768))  # width, height of the files
@@ -114,8 +113,7 @@ def ours(at: Setting) -> Extract:
 def ours_openvino(at: Setting) -> Extract:
     """`extract_features` as it comes with `load_dinov2(..., backend="openvino")`."""
     need("openvino")
-    encoder = choose_encoder(at.dinov2.model, "openvino")
-    return ours(at._replace(dinov2=replace(at.dinov2, encoder=encoder)))
+    return ours(at._replace(dinov2=replace(at.dinov2, backend="openvino")))
 
 
 def article(at: Setting) -> Extract:

@@ -9,9 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .extraction import Skipped, extract_features
-from .models import Device, Dtype, Encoder, Model, Source, onednn
-from .models.encoder import TorchEncoder
-from .models.load import load_parts
+from .models import Device, Dtype, Encoder, Model, Source
+from .models.load import choose_encoder, load_parts
 from .pictures.files import LeftOut
 
 log = logging.getLogger("dinov2_helpers")
@@ -28,12 +27,17 @@ class Embeddings:
     left_out: tuple[LeftOut, ...] = ()  # files of the folder that are no pictures
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, kw_only=True)
 class Clip(Model):
     """A loaded CLIPModel; the facts are those of its vision tower, but for `dim`: of both."""
 
     tokenizer: Any
     kind = "CLIP"
+
+    def make_encoder(self) -> Encoder:
+        """Return what computes the embeddings of pictures."""
+        towers = [self.model.vision_model, self.model.visual_projection]
+        return choose_encoder(self.model, self.backend, self.model.get_image_features, towers)
 
     @property
     def temperature(self) -> float:
@@ -80,15 +84,6 @@ def load_clip(name_or_path: Source = None, *, device: Device = None, dtype: Dtyp
     from transformers import CLIPModel
 
     loaded = load_parts("CLIP", {"clip": CLIPModel}, name_or_path, device, dtype)
-    result = Clip(**loaded, encoder=_choose_encoder(loaded["model"]))
+    result = Clip(**loaded)
     log.info("%s", result.describe())
     return result
-
-
-def _choose_encoder(model: Any) -> Encoder:
-    import torch
-
-    towers = [model.vision_model, model.visual_projection]
-    if model.device.type == "cpu" and model.dtype == torch.float32 and onednn.available():
-        return onednn.OneDnnEncoder(model, model.get_image_features, towers)
-    return TorchEncoder(model, model.get_image_features)

@@ -1,6 +1,7 @@
 """PyTorch, oneDNN and OpenVINO: the same features, of the weights as they are, and no traces."""
 
 import copy
+import dataclasses
 import gc
 import sys
 import threading
@@ -80,6 +81,17 @@ def test_backends_that_do_not_go_together(dinov2_folder, backend):
         return
     with pytest.raises(ValueError, match=f"backend='{backend}' computes on a CPU in float32"):
         load_dinov2(dinov2_folder, device="cpu", dtype="bfloat16", backend=backend)
+
+
+def test_another_network_in_its_place_is_what_computes(model, pictures):
+    """Notebook 06 cuts a model off after a block so."""
+    short = copy.deepcopy(model.model)
+    short.encoder.layer = short.encoder.layer[:2]
+    cut = dataclasses.replace(model, model=short, n_layers=2)
+    found = extract_features(cut, pictures).cls
+    assert (
+        differ(found, plain(cut, pictures)) < CLOSE < 0.01 < differ(found, plain(model, pictures))
+    )
 
 
 # --- Weights that change. Each way is one that code of readers has.

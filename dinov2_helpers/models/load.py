@@ -4,9 +4,9 @@ import json
 import logging
 import os
 import platform
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias, get_args
@@ -43,14 +43,16 @@ def about() -> str:
     return f"Profile {profile} on {best_device()}; Python {python}, {versions}"
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, kw_only=True)
 class Model:
-    """A loaded model that sees pictures, with its facts."""
+    """A loaded model that sees pictures, with its facts.
+
+    `dataclasses.replace` makes one of another network or backend: its encoder is made anew.
+    """
 
     model: Any  # of transformers, in evaluation mode
     processor: Any  # its image processor (PIL backend), as transformers reads it
     preprocessing: Preprocessing  # the same, as `to_pixels` computes it
-    encoder: Encoder  # the backend that computes its tokens
     name: str  # on the hub, or of the folder
     patch_size: int  # pixels
     dim: int  # width of the features
@@ -61,7 +63,16 @@ class Model:
     image_size: int  # side in pixels of the square that its position embeddings were made for
     device: "torch.device"
     dtype: "torch.dtype"
+    backend: Backend = "auto"  # what is asked for, as in `load_dinov2`
+    encoder: Encoder = field(init=False, compare=False)  # what computes its tokens
     kind: ClassVar[str]  # what messages call it
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "encoder", self.make_encoder())
+
+    def make_encoder(self) -> Encoder:
+        """Return what computes the tokens of `model`; ValueError: the backend cannot."""
+        return choose_encoder(self.model, self.backend)
 
     def describe(self) -> str:
         """Say in one line which model this is, and where and in which number format it runs."""
@@ -120,14 +131,28 @@ def load_dinov2(
         device = device or "cpu"
     kinds = {"dinov2": Dinov2Model, "dinov2_with_registers": Dinov2WithRegistersModel}
     loaded = load_parts("DINOv2", kinds, name_or_path, device, dtype, attention)
-    encoder = choose_encoder(loaded["model"], backend)
-    result = Dinov2(**loaded, encoder=encoder)
+    result = Dinov2(**loaded, backend=backend)
     log.info("%s", result.describe())
     return result
 
 
-def choose_encoder(model: Any, backend: Backend) -> Encoder:
-    """Return the encoder of a DINOv2; ValueError: the backend cannot compute this model."""
+def choose_encoder(
+    model: Any,
+    backend: Backend,
+    forward: Callable[..., Any] | None = None,
+    towers: Iterable[Any] | None = None,
+) -> Encoder:
+    """Return what computes the tokens of a model.
+
+    Args:
+        model: Of transformers.
+        backend: As for `load_dinov2`.
+        forward: What it computes of `pixel_values`; None: `model` itself.
+        towers: The modules that take part in it; None: all of the model.
+
+    Raises:
+        ModuleNotFoundError, ValueError: As `load_dinov2`.
+    """
     import torch
 
     from . import onednn
@@ -137,7 +162,7 @@ def choose_encoder(model: Any, backend: Backend) -> Encoder:
     if backend == "auto":
         backend = "onednn" if plain and onednn.available() else "torch"
     if backend == "torch":
-        return TorchEncoder(model)
+        return TorchEncoder(model, forward)
     if not plain:
         raise ValueError(
             f"backend={backend!r} computes on a CPU in float32, not on {model.device} in "
@@ -147,7 +172,7 @@ def choose_encoder(model: Any, backend: Backend) -> Encoder:
         return OpenVinoEncoder(model)
     if not onednn.available():
         raise ValueError("this PyTorch was built without oneDNN: backend='torch'")
-    return onednn.OneDnnEncoder(model)
+    return onednn.OneDnnEncoder(model, forward, towers)
 
 
 def load_parts(
