@@ -1,23 +1,19 @@
 """Datasets of features: whole, resumable, and the same by either engine."""
 
 import os
-import signal
-import threading
-import time
 
 import fsspec
 import numpy as np
-import psutil
 import pyarrow as pa
 import pyarrow.dataset
 import pyarrow.parquet as pq
 import pytest
+import torch
+from scale_datasets import CLOSE, assert_same, read
 
 import dinov2_scale
-from dinov2_helpers import extract_features
+from dinov2_helpers import extract_features, load_dinov2
 from dinov2_scale import Summary, extract_dataset, list_parts, read_features
-
-CLOSE = 1e-5
 
 
 @pytest.fixture(scope="module")
@@ -33,26 +29,6 @@ def source(tmp_path_factory, picture):
     (root / ".hidden.png").touch()
     (root / "secret.png").symlink_to(os.devnull)
     return root
-
-
-def read(out):
-    """A dataset as {id: (cls or None, error or None)}; no id comes twice."""
-    table = pyarrow.dataset.dataset(out).to_table()
-    ids = table["id"].to_pylist()
-    assert len(ids) == len(set(ids))
-    return dict(
-        zip(
-            ids, zip(table["cls"].to_pylist(), table["error"].to_pylist(), strict=True), strict=True
-        )
-    )
-
-
-def assert_same(one, other):
-    assert one.keys() == other.keys()
-    for key, (cls, error) in one.items():
-        assert other[key][1] == error
-        if error is None:
-            assert np.abs(np.subtract(cls, other[key][0])).max() < CLOSE
 
 
 @pytest.fixture(scope="module")
@@ -117,14 +93,20 @@ def test_a_file_is_never_seen_by_halves(source, dinov2_folder, tmp_path, monkeyp
         patched.setattr(type(fs), "pipe_file", half)
         with pytest.raises(OSError, match="No space left"):
             extract_dataset(source, tmp_path / "out", dinov2_folder, part=30)
-    assert written and not list((tmp_path / "out").glob("part-*"))
+    assert written and not list((tmp_path / "out").glob("*part*"))
     assert extract_dataset(source, tmp_path / "out", dinov2_folder, part=30).pictures == 20
-    assert not (tmp_path / "out" / "_partial").exists()
+    assert not list((tmp_path / "out").glob("_partial*"))
 
 
 @pytest.mark.parametrize(
     ("change", "named"),
-    [({"size": 28}, "settings"), ({"part": 5}, "pictures, parts"), ({"patches": True}, "patches")],
+    [
+        ({"size": 28}, "size"),
+        ({"fit": "pad"}, "fit"),
+        ({"patches": True}, "patches"),
+        ({"dtype": "bfloat16"}, "dtype"),
+        ({"dtype": "float16", "size": 28}, "dtype, size"),
+    ],
 )
 def test_another_setting_needs_another_folder(source, dinov2_folder, local, change, named):
     with pytest.raises(ValueError, match=f"other {named}: name another folder"):
@@ -132,7 +114,40 @@ def test_another_setting_needs_another_folder(source, dinov2_folder, local, chan
 
 
 def test_another_batch_size_goes_on_in_the_same_folder(source, dinov2_folder, local):
-    assert extract_dataset(source, local, dinov2_folder, part=4, batch_size=2).made == 0
+    for how in ({"batch_size": 2}, {"backend": "torch"}, {"dtype": torch.float32}, {"part": 5}):
+        assert extract_dataset(source, local, dinov2_folder, **{"part": 4} | how).made == 0
+
+
+@pytest.mark.parametrize("dtype", ["float16", torch.bfloat16])
+def test_half_precision(source, dinov2_folder, local, tmp_path, dtype):
+    extract_dataset(source, tmp_path, dinov2_folder, dtype=dtype)
+    half = load_dinov2(dinov2_folder, dtype=dtype)
+    found = extract_features(half, source)
+    rows = read(tmp_path)
+    whole = read(local)
+    for name, cls in zip(found.names, found.cls, strict=True):
+        assert np.abs(np.subtract(rows[name][0], cls)).max() < CLOSE
+        assert np.abs(np.subtract(rows[name][0], whole[name][0])).max() > 10 * CLOSE
+
+
+@pytest.mark.parametrize(
+    ("how", "named"),
+    [
+        ({"backend": "jax"}, "backend='jax' is none of"),
+        ({"dtype": "float8"}, "dtype='float8' is none of"),
+        ({"backend": "openvino", "fit": "pad"}, "backend='openvino' needs fit='crop', not 'pad'"),
+        ({"backend": "openvino", "dtype": "float16"}, "computes in float32, not in float16"),
+        ({"backend": "onednn", "dtype": "bfloat16"}, "computes in float32, not in bfloat16"),
+        ({"engine": "spark"}, "engine 'spark' is neither"),
+        ({"part": 0}, "part=0: 1 or more"),
+    ],
+)
+def test_what_cannot_be_is_said_before_anything_is_written(
+    source, dinov2_folder, tmp_path, how, named
+):
+    with pytest.raises(ValueError, match=named):
+        extract_dataset(source, tmp_path / "out", dinov2_folder, **how)
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_setting_without_a_column_is_an_error(source, dinov2_folder, tmp_path):
@@ -142,7 +157,7 @@ def test_a_setting_without_a_column_is_an_error(source, dinov2_folder, tmp_path)
 
 
 def test_other_weights_need_another_folder(source, registers_folder, local):
-    with pytest.raises(ValueError, match="other model, weights"):
+    with pytest.raises(ValueError, match="other weights, config: name another"):
         extract_dataset(source, local, registers_folder, part=4)
 
 
@@ -194,29 +209,3 @@ def test_what_is_no_source(source, tmp_path):
     with pytest.raises(ValueError, match="1 pictures and 1 Parquet files; name one kind"):
         list_parts(tmp_path / "empty")
     assert [len(part.items) for part in list_parts(f"{source}/sub/*.png", 3)] == [3, 3, 3, 2]
-
-
-def test_a_killed_worker_loses_nothing(source, dinov2_folder, local, tmp_path):
-    """Ray starts the worker again, and the dataset equals the local one row by row."""
-    ray = pytest.importorskip("ray")
-    out, killed = tmp_path / "out", []
-
-    def kill_one():
-        while not killed:
-            time.sleep(0.02)
-            if not list(out.glob("part-*")):
-                continue
-            for process in psutil.Process().children(recursive=True):
-                if "MapWorker" in process.name() or "MapWorker" in " ".join(process.cmdline()):
-                    process.send_signal(signal.SIGKILL)
-                    killed.append(len(list(out.glob("part-*"))))
-                    return
-
-    threading.Thread(target=kill_one, daemon=True).start()
-    try:
-        done = extract_dataset(source, out, dinov2_folder, part=1, engine="ray", workers=1)
-    finally:
-        ray.shutdown()
-    assert 1 <= killed[0] < 22  # parts that there were
-    assert (done.parts, done.pictures, done.errors) == (22, 20, 2)
-    assert_same(read(local), read(out))

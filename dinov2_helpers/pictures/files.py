@@ -147,16 +147,22 @@ def list_images(folder: str | os.PathLike[str]) -> Listing:
         >>> print(describe_left_out(left_out))
         3 left out: 2 HEIC, which needs a plug-in: pip install pillow-heif (1.HEIC, 2.HEIC); 1 ...
     """
+    root = _existing(folder)
+    listing = sort_files(root)
+    if not listing.paths:
+        raise _no_picture(root, listing.left_out)
+    return listing
+
+
+def sort_files(root: Path) -> Listing:
+    """Do what `list_images` does with a folder that exists; it may hold no picture."""
     paths = list[Path]()
     left_out = list[LeftOut]()
-    root = _existing(folder)
     for found in _walk(root):
         if isinstance(found, LeftOut):
             left_out.append(found)
         else:
             paths.append(found)
-    if not paths:
-        raise _no_picture(root, left_out)
     return Listing(paths, tuple(left_out))
 
 
@@ -227,7 +233,7 @@ def _walk(root: Path) -> Iterator[Path | LeftOut]:
             with os.scandir(folder.path) as found:
                 entries = sorted(found, key=lambda entry: entry.name)
         except OSError as error:
-            yield LeftOut(folder.name or ".", f"a folder that cannot be read: {error.strerror}")
+            yield LeftOut(folder.name or ".", f"{UNREADABLE_FOLDER}: {error.strerror}")
             continue
         if here in folder.above:
             yield LeftOut(folder.name, "a link back to a folder that it is in")
@@ -245,6 +251,7 @@ def _walk(root: Path) -> Iterator[Path | LeftOut]:
 
 
 _A_FOLDER = "a folder"
+UNREADABLE_FOLDER = "a folder that cannot be read"
 
 
 class _Folder(NamedTuple):

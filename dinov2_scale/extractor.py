@@ -1,0 +1,311 @@
+"""A loaded model that turns parts into files of features; one in each worker."""
+
+import io
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from .model import Backend, Features, load_model, patch_numbers, stream_features
+from .parts import AT_ONCE, Ids, Item, Part, bytes_column, read_ids
+from .stores import LASTING, WAITS, is_passing, log, open_place, patiently, write_whole
+
+CHUNK = 256  # pictures in memory at once
+ORIGIN = b"dinov2_scale_origin"  # in the metadata of a part's file: the row group it is made of
+
+
+@dataclass(frozen=True)
+class Job:
+    """What every worker is told; the same in every process."""
+
+    source: str  # an absolute path or a URL, as the next two
+    out: str
+    model: str
+    backend: Backend = "auto"
+    dtype: str = "float32"
+    patches: bool = False
+    column: str | None = None
+    ids: Ids = "source"
+    waits: tuple[float, ...] = WAITS  # seconds between tries
+    settings: dict[str, Any] = field(default_factory=dict)  # of extract_features
+
+
+class Made(NamedTuple):
+    """What became of a part."""
+
+    name: str
+    made: bool  # now; else it was there
+    unread: int = 0  # rows that have no file, to be tried again
+
+
+class Row(NamedTuple):
+    """A row without its features."""
+
+    id: str
+    stamp: str | None  # of the file that was read; None: none was, so the next call tries it again
+    error: str | None = None
+    again: bool = False  # whether the error is a passing one
+
+
+class Failure(NamedTuple):
+    """Why there are no bytes of a picture."""
+
+    reason: str
+    again: bool  # whether they may be there later
+    was_read: bool = False  # whether the file was, so that only another file will help
+
+
+class Written(NamedTuple):
+    """A part's file, without the features."""
+
+    name: str
+    ids: list[str]  # of `Item`s
+    stamps: list[str | None]
+    rows: int
+    errors: int  # rows without features, for good
+    again: int  # rows without features, to be tried again
+
+
+class StoreDownError(ConnectionError):
+    """None of many pictures in a row could be read, for passing reasons."""
+
+
+class DamagedError(ValueError):
+    """A file of the dataset that is no part."""
+
+
+def read_written(fs: Any, path: str) -> Written:
+    """Return what a part's file has, by its small columns.
+
+    Raises:
+        DamagedError: It is no part of a dataset, or not whole.
+    """
+    try:
+        with fs.open(path) as file:
+            table = pq.read_table(file, columns=["id", "stamp", "error", "again"])
+        again = int(np.count_nonzero(table["again"].to_numpy()))
+        errors = len(table) - table["error"].null_count - again
+        name = path.rpartition("/")[2].removesuffix(".parquet")
+        ids, stamps = table["id"].to_pylist(), table["stamp"].to_pylist()
+    except (pa.ArrowInvalid, KeyError) as error:
+        raise DamagedError(f"{path} is not a whole part: {error}") from error
+    origin = (table.schema.metadata or {}).get(ORIGIN)
+    if origin:
+        ids, stamps = [origin.decode()], stamps[:1]
+    return Written(name, ids, stamps, len(table), errors, again)
+
+
+class Extractor:
+    """A loaded model that turns parts into files.
+
+    Args:
+        job: What to make, of what, where.
+    """
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self.source, _ = open_place(job.source)
+        self.fs, self.out = open_place(job.out)
+        self.model = load_model(job.model, job.backend, job.dtype)
+        self.schema = self._schema()
+
+    def make(self, part: Part) -> Made:
+        """Make what is missing of a part, and drop the rows of files that are gone."""
+        target = f"{self.out}/{part.name}.parquet"
+        known = self._known(target)
+        if part.row_group >= 0:
+            return self._make_row_group(part, target, known)
+        table = self._of_pictures(part, known)
+        if known is not None and table.equals(known):
+            return Made(part.name, False)
+        self._write(table, target)
+        return Made(part.name, True)
+
+    def _known(self, target: str) -> pa.Table | None:
+        """Return what is there of a part; None: nothing that is whole."""
+
+        def read() -> pa.Table | None:
+            if not self.fs.exists(target):
+                return None
+            with self.fs.open(target) as file:
+                return pq.read_table(file)
+
+        self.fs.invalidate_cache()
+        try:
+            table = patiently(read, self.job.waits)
+        except (FileNotFoundError, pa.ArrowInvalid):
+            return None
+        return table if table is not None and table.schema.equals(self.schema) else None
+
+    def _of_pictures(self, part: Part, known: pa.Table | None) -> pa.Table:
+        """Return the rows of a part's pictures, in its order; those that are known are kept."""
+        kept = self._kept(part, known)
+        missing = [item for item in part.items if item.id not in kept]
+        if not missing and known is not None:
+            return known.take([kept[item.id] for item in part.items])
+        fresh = self._extract(self._read_pictures(missing))
+        if not kept or known is None:
+            return fresh
+        start = len(known)
+        place = kept | {item.id: start + i for i, item in enumerate(missing)}
+        both = pa.concat_tables([known, fresh])
+        return both.take([place[item.id] for item in part.items]).combine_chunks()
+
+    def _kept(self, part: Part, known: pa.Table | None) -> dict[str, int]:
+        """Return the rows of what is known, by id, that are of the files as they are."""
+        if known is None:
+            return {}
+        stamps = {item.id: item.stamp for item in part.items}
+        pairs = zip(known["id"].to_pylist(), known["stamp"].to_pylist(), strict=True)
+        return {
+            id_: row
+            for row, (id_, stamp) in enumerate(pairs)
+            if stamp is not None and stamp == stamps.get(id_)
+        }
+
+    def _make_row_group(self, part: Part, target: str, known: pa.Table | None) -> Made:
+        [item] = part.items
+        origin = {ORIGIN: item.id.encode()}
+        is_same = known is not None and known.schema.metadata == origin
+        if known is not None and is_same and set(known["stamp"].to_pylist()) == {item.stamp}:
+            return Made(part.name, False)
+        try:
+            rows = patiently(partial(self._read_row_group, item), self.job.waits)
+        except Exception as error:
+            if not is_passing(error) and not isinstance(error, LASTING):
+                raise
+            reason = f"{type(error).__name__}: {error}"
+            log.warning("%s: %s; the next call tries it again", item.id, reason)
+            if known is not None:  # of a file that is no longer there
+                self.fs.rm_file(target)
+            return Made(part.name, False, unread=item.rows)
+        table = self._extract(iter(rows))
+        self._write(table.replace_schema_metadata(origin), target)
+        return Made(part.name, True)
+
+    def _read_row_group(self, item: Item) -> list[tuple[str, str, bytes | Failure]]:
+        """Return id, stamp and bytes of each picture of a row group."""
+        with self.source.open(item.path) as file:
+            parquet = pq.ParquetFile(file)
+            column = bytes_column(parquet.schema_arrow, item.id, self.job.column)
+            ids = read_ids(parquet, item, column, self.job.ids)
+            kind = parquet.schema_arrow.field(column).type
+            name = f"{column}.bytes" if pa.types.is_struct(kind) else column
+            table = parquet.read_row_group(item.row_group, columns=[name])
+        rows: list[tuple[str, str, bytes | Failure]] = []
+        for id_, value in zip(ids, table[column].to_pylist(), strict=True):
+            data = value.get("bytes") if isinstance(value, dict) else value
+            if data is None:
+                data = Failure("ValueError: no bytes in this row", False, was_read=True)
+            rows.append((id_, item.stamp, data))
+        return rows
+
+    def _read_pictures(self, items: list[Item]) -> Iterator[tuple[str, str, bytes | Failure]]:
+        """Yield id, stamp and bytes of each picture; the next are fetched meanwhile."""
+        chunks = [items[start : start + CHUNK] for start in range(0, len(items), CHUNK)]
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+
+            def begin(i: int) -> list[Future[bytes | Failure]]:
+                return [pool.submit(self._fetch, item) for item in chunks[i]]
+
+            coming = begin(0) if chunks else []
+            for i, chunk in enumerate(chunks):
+                found = [future.result() for future in coming]
+                _raise_if_down(chunk, found)
+                coming = begin(i + 1) if i + 1 < len(chunks) else []
+                for item, data in zip(chunk, found, strict=True):
+                    yield item.id, item.stamp, data
+
+    def _fetch(self, item: Item) -> bytes | Failure:
+        try:
+            data = patiently(lambda: self.source.cat_file(item.path), self.job.waits)
+        except Exception as error:
+            if not is_passing(error) and not isinstance(error, OSError):
+                raise
+            reason = f"{type(error).__name__}: {error}"
+            # A name in it need not be text.
+            reason = reason.encode(errors="backslashreplace").decode()
+            return Failure(reason, again=is_passing(error))
+        return bytes(data)
+
+    def _extract(self, pictures: Iterator[tuple[str, str, bytes | Failure]]) -> pa.Table:
+        """Return a row for each picture, in the order in which they come."""
+        rows: list[Row] = []
+        sent: list[int] = []  # the rows of those that the model gets
+
+        def readable() -> Iterator[bytes]:
+            for id_, stamp, data in pictures:
+                if isinstance(data, Failure):
+                    known = stamp if data.was_read else None
+                    rows.append(Row(id_, known, data.reason, data.again))
+                    continue
+                sent.append(len(rows))
+                rows.append(Row(id_, stamp))
+                yield data
+
+        options = {"patches": self.job.patches} | self.job.settings
+        tables = []
+        done = 0
+        for found in stream_features(self.model, readable(), chunk=CHUNK, **options):
+            seen = [*found.index.tolist(), *(one.index for one in found.skipped)]
+            end = sent[max(seen)] + 1  # those behind it belong to the next chunk
+            for one in found.skipped:
+                rows[sent[one.index]] = rows[sent[one.index]]._replace(error=one.reason)
+            places = np.array([sent[index] for index in found.index], int) - done
+            tables.append(self._table(rows[done:end], places, found))
+            done = end
+        tables.append(self._table(rows[done:], np.zeros(0, int), None))
+        return pa.concat_tables(tables).combine_chunks()
+
+    def _schema(self) -> pa.Schema:
+        fields = [
+            ("id", pa.string()),
+            ("cls", pa.list_(pa.float32(), self.model.dim)),
+            ("error", pa.string()),
+            ("stamp", pa.string()),
+            ("again", pa.bool_()),
+        ]
+        if self.job.patches:
+            width = patch_numbers(self.model, self.job.settings.get("size"))
+            fields.insert(2, ("patches", pa.list_(pa.float32(), width)))
+        return pa.schema(fields)
+
+    def _table(self, rows: list[Row], places: np.ndarray, found: Features | None) -> pa.Table:
+        """Return rows with the features that were found, (N, D), at the places of N of them."""
+        missing = np.ones(len(rows), bool)
+        missing[places] = False
+
+        def lists(name: str, values: Any) -> pa.Array:
+            width = self.schema.field(name).type.list_size
+            numbers = np.zeros((len(rows), width), np.float32)
+            if len(places):
+                numbers[places] = np.reshape(values, (len(places), width))
+            return pa.FixedSizeListArray.from_arrays(numbers.ravel(), width, mask=pa.array(missing))
+
+        columns: dict[str, Any] = {
+            name: [getattr(row, name) for row in rows] for name in Row._fields
+        }
+        columns["cls"] = lists("cls", found.cls if found else None)
+        if self.job.patches:
+            columns["patches"] = lists("patches", found.patches if found else None)
+        return pa.table(columns, schema=self.schema)
+
+    def _write(self, table: pa.Table, target: str) -> None:
+        buffer = io.BytesIO()
+        pq.write_table(table, buffer, compression="zstd")
+        write_whole(self.fs, target, buffer.getvalue(), self.job.waits)
+
+
+def _raise_if_down(items: list[Item], found: list[bytes | Failure]) -> None:
+    """End the run when a store answers nothing any more, rather than wait for each picture."""
+    failures = [one for one in found if isinstance(one, Failure) and one.again]
+    if len(failures) == len(items) >= AT_ONCE:
+        raise StoreDownError(
+            f"none of {len(items)} pictures from {items[0].path} on can be read "
+            f"({failures[0].reason}); what is made stays, call again to go on"
+        )

@@ -1,0 +1,295 @@
+"""A source that moves, grows and changes; what the numbers depend on; two runs on one folder."""
+
+import json
+import os
+import shutil
+import threading
+import time
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from scale_datasets import CLOSE, assert_same, read
+
+import dinov2_scale.dataset
+import dinov2_scale.model
+from dinov2_helpers import extract_features
+from dinov2_scale import Extractor, Summary, extract_dataset
+
+
+@pytest.fixture
+def source(tmp_path, picture):
+    """A folder of ten pictures of one size in bytes, of which one cannot be read."""
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for i in range(9):
+        picture(50, 50, seed=i).save(folder / f"{i}.bmp")
+    (folder / "9.bmp").write_text("no picture")
+    return folder
+
+
+@pytest.fixture
+def read_now(monkeypatch):
+    """Names of the pictures that were read since it was cleared."""
+    names = []
+    fetch = Extractor._fetch
+
+    def noted(self, item):
+        names.append(item.id)
+        return fetch(self, item)
+
+    monkeypatch.setattr(Extractor, "_fetch", noted)
+    return names
+
+
+@pytest.fixture
+def out(source, dinov2_folder, tmp_path, read_now):
+    """The features of the source, in parts of four."""
+    folder = tmp_path / "out"
+    assert extract_dataset(source, folder, dinov2_folder, part=4) == Summary(3, 3, 9, 1)
+    read_now.clear()
+    return folder
+
+
+def times(out):
+    return {path.name: path.stat().st_mtime_ns for path in out.glob("part-*")}
+
+
+def assert_right(out, source, dinov2):
+    """Each picture of the source has its own features, and nothing else is there."""
+    rows = read(out)
+    found = extract_features(dinov2, source)
+    bad = {one.name for one in found.skipped}
+    assert rows.keys() == {*found.names, *bad}
+    for name, cls in zip(found.names, found.cls, strict=True):
+        assert np.abs(np.subtract(rows[name][0], cls)).max() < CLOSE
+    assert {name for name, (cls, error) in rows.items() if error} == bad
+
+
+def test_a_source_that_has_moved_goes_on(source, out, dinov2_folder, read_now):
+    moved = source.rename(source.with_name("elsewhere"))
+    assert extract_dataset(moved, out, dinov2_folder, part=4) == Summary(3, 0, 9, 1)
+    assert not read_now
+
+
+def test_a_source_that_has_grown(source, out, dinov2, dinov2_folder, picture, read_now):
+    before = times(out)
+    (source / "sub").mkdir()
+    for name in ("00.bmp", "5b.bmp", "sub/9.bmp"):
+        picture(50, 50, seed=len(name)).save(source / name)
+    assert extract_dataset(source, out, dinov2_folder, part=4) == Summary(4, 1, 12, 1)
+    assert read_now == ["00.bmp", "5b.bmp", "sub/9.bmp"]
+    assert before.items() <= times(out).items()
+    assert_right(out, source, dinov2)
+    assert extract_dataset(source, out, dinov2_folder, part=4) == Summary(4, 0, 12, 1)
+
+
+def test_a_picture_that_was_replaced(source, out, dinov2, dinov2_folder, picture, read_now):
+    before = times(out)
+    old = read(out)
+    picture(50, 50, seed=99).save(source / "5.bmp")
+    assert (source / "5.bmp").stat().st_size == (source / "4.bmp").stat().st_size
+    assert extract_dataset(source, out, dinov2_folder, part=4) == Summary(3, 1, 9, 1)
+    assert read_now == ["5.bmp"]
+    after = times(out)
+    assert [name for name in before if before[name] != after[name]] == ["part-000001.parquet"]
+    new = read(out)
+    assert list(new) == list(old)
+    assert [name for name in old if new[name] != old[name]] == ["5.bmp"]
+    assert_right(out, source, dinov2)
+
+
+def test_a_picture_that_was_mended(source, out, dinov2, dinov2_folder, picture, read_now):
+    picture(50, 50, seed=99).save(source / "9.bmp")
+    assert extract_dataset(source, out, dinov2_folder, part=4) == Summary(3, 1, 10, 0)
+    assert read_now == ["9.bmp"]
+    assert_right(out, source, dinov2)
+
+
+def test_pictures_that_are_gone(source, out, dinov2, dinov2_folder, read_now):
+    for i in (1, 4, 5, 6, 7):
+        (source / f"{i}.bmp").unlink()
+    done = extract_dataset(source, out, dinov2_folder, part=4)
+    assert done == Summary(2, 1, 4, 1, removed=5)
+    text = "4 pictures, 1 that cannot be read, 0 to be tried again, 5 removed"
+    assert str(done) == f"2 parts, 1 of them made now; {text}"
+    assert not read_now
+    assert sorted(times(out)) == ["part-000000.parquet", "part-000002.parquet"]
+    assert_right(out, source, dinov2)
+
+
+def test_a_row_group_that_was_replaced(source, dinov2_folder, tmp_path):
+    folder = tmp_path / "tables"
+    folder.mkdir()
+
+    def write(name, seeds):
+        data = [(source / f"{i}.bmp").read_bytes() for i in seeds]
+        pq.write_table(pa.table({"image": data}), folder / name, row_group_size=2)
+
+    write("a.parquet", [0, 1, 2])
+    write("b.parquet", [3, 4])
+    out = tmp_path / "of_tables"
+    assert extract_dataset(folder, out, dinov2_folder) == Summary(3, 3, 5, 0)
+    first = read(out)
+    write("b.parquet", [5, 4])
+    write("c.parquet", [6])
+    assert extract_dataset(folder, out, dinov2_folder) == Summary(4, 2, 6, 0)
+    second = read(out)
+    changed = [name for name in second if first.get(name) != second[name]]
+    assert changed == ["b.parquet:0:0", "c.parquet:0:0"]
+    (folder / "a.parquet").unlink()
+    assert extract_dataset(folder, out, dinov2_folder) == Summary(2, 0, 3, 0, removed=2)
+    assert list(read(out)) == ["b.parquet:0:0", "b.parquet:0:1", "c.parquet:0:0"]
+
+
+def test_a_folder_without_permission_loses_nothing(
+    source, dinov2_folder, tmp_path, picture, monkeypatch, caplog
+):
+    (source / "sub").mkdir()
+    picture(50, 50).save(source / "sub" / "a.bmp")
+    out = tmp_path / "out"
+    extract_dataset(source, out, dinov2_folder)
+    scan = os.scandir
+
+    def refused(path):
+        if os.fspath(path).endswith("sub"):
+            raise PermissionError(13, "Permission denied", os.fspath(path))
+        return scan(path)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "scandir", refused)
+        (source / "0.bmp").unlink()
+        assert extract_dataset(source, out, dinov2_folder) == Summary(1, 1, 9, 1, removed=1)
+    assert "a folder that cannot be read: Permission denied (sub)" in caplog.text
+    assert "sub/a.bmp" in read(out)
+
+
+def test_other_pictures_need_another_folder(source, out, dinov2_folder, picture, tmp_path):
+    before = read(out)
+    (tmp_path / "others").mkdir()
+    picture(50, 50).save(tmp_path / "others" / "other.bmp")
+    with pytest.raises(ValueError, match=r"other pictures: none of its 10 is in .*others; name"):
+        extract_dataset(tmp_path / "others", out, dinov2_folder)
+    assert read(out) == before
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "named"),
+    [
+        ("config.json", {"layer_norm_eps": 0.1}, "config"),
+        ("preprocessor_config.json", {"image_mean": [0.4, 0.4, 0.4]}, "processor"),
+    ],
+)
+def test_another_configuration_needs_another_folder(
+    source, out, dinov2_folder, tmp_path, file, change, named
+):
+    model = shutil.copytree(dinov2_folder, tmp_path / "moved")
+    assert extract_dataset(source, out, model, part=4).made == 0  # the name is not the model
+    path = model / file
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(ValueError, match=f"made with other {named}: name another folder"):
+        extract_dataset(source, out, model, part=4)
+
+
+def test_other_code_needs_another_folder(source, out, dinov2_folder, monkeypatch):
+    monkeypatch.setattr(dinov2_scale.dataset, "CODE_VERSION", "another")
+    with pytest.raises(ValueError, match="other code: name another folder"):
+        extract_dataset(source, out, dinov2_folder, part=4)
+
+
+def test_a_dataset_of_before_is_said(source, dinov2_folder, tmp_path):
+    old = {"pictures": "0", "parts": 1, "model": "plain", "weights": "0", "patches": False}
+    (tmp_path / "_dataset.json").write_text(json.dumps(old))
+    with pytest.raises(ValueError, match=r"other format, code, .*: name another folder"):
+        extract_dataset(source, tmp_path, dinov2_folder)
+
+
+def test_a_damaged_part_is_made_again(source, out, dinov2, dinov2_folder, caplog):
+    part = out / "part-000001.parquet"
+    part.write_bytes(part.read_bytes()[:100])
+    assert extract_dataset(source, out, dinov2_folder, part=4) == Summary(3, 1, 9, 1)
+    assert "part-000001.parquet is not a whole part" in caplog.text
+    assert_right(out, source, dinov2)
+
+
+@pytest.mark.parametrize("kind", ["pictures", "tables"])
+def test_a_dataset_in_its_source_is_no_source(source, dinov2_folder, tmp_path, monkeypatch, kind):
+    if kind == "tables":
+        data = [path.read_bytes() for path in sorted(source.iterdir())]
+        pq.write_table(pa.table({"image": data}), tmp_path / "a.parquet", row_group_size=4)
+        shutil.rmtree(source)
+    monkeypatch.chdir(tmp_path)
+    assert extract_dataset(".", "features", dinov2_folder, part=4) == Summary(3, 3, 9, 1)
+    (tmp_path / "features" / "part-000002.parquet").unlink()
+    assert extract_dataset(".", "features", dinov2_folder, part=4) == Summary(3, 1, 9, 1)
+    assert extract_dataset("**", "features", dinov2_folder, part=4) == Summary(3, 0, 9, 1)
+    assert extract_dataset(".", "others", dinov2_folder, part=4) == Summary(3, 3, 9, 1)
+
+
+def test_a_source_is_not_written_into(source, dinov2_folder):
+    with pytest.raises(ValueError, match="the source itself; name a folder of its own"):
+        extract_dataset(source, f"{source}/", dinov2_folder)
+    assert not list(source.glob("*.parquet"))
+
+
+@pytest.mark.parametrize("part", [4, 3])
+def test_a_run_that_ends_leaves_the_files_of_another(
+    source, dinov2, dinov2_folder, tmp_path, monkeypatch, part
+):
+    """While one writes its second part, a whole other run begins and ends."""
+    out = tmp_path / "out"
+    replace = os.replace
+    written = []
+
+    def with_another(aside, target):
+        if "part-" in str(target):
+            written.append(target)
+            if len(written) == 2:
+                done = extract_dataset(source, out, dinov2_folder, part=part)
+                assert (done.pictures, done.errors) == (9, 1)
+        replace(aside, target)
+
+    monkeypatch.setattr(os, "replace", with_another)
+    done = extract_dataset(source, out, dinov2_folder, part=4)
+    assert (done.pictures, done.errors) == (9, 1)
+    assert_right(out, source, dinov2)
+    assert not list(out.glob("_partial*"))
+
+
+def test_two_runs_at_once(source, dinov2, dinov2_folder, tmp_path):
+    out = tmp_path / "out"
+    start = threading.Barrier(2)
+    done = []
+
+    def run(part):
+        start.wait()
+        done.append(extract_dataset(source, out, dinov2_folder, part=part))
+
+    runs = [threading.Thread(target=run, args=(part,)) for part in (2, 3)]
+    for one in runs:
+        one.start()
+    for one in runs:
+        one.join()
+    assert [(one.pictures, one.errors) for one in done] == [(9, 1)] * 2
+    assert_right(out, source, dinov2)
+
+
+def test_what_dead_writers_left_goes_after_a_day(source, out, dinov2_folder):
+    now = int(time.time())
+    alive = out / f"_partial-{now - 3600}-{'0' * 16}"
+    dead = out / f"_partial-{now - 25 * 3600}-{'0' * 16}"
+    for path in (alive, dead):
+        path.touch()
+    extract_dataset(source, out, dinov2_folder, part=4)
+    assert alive.exists() and not dead.exists()
+
+
+def test_a_dataset_is_that_of_one_run(source, out, dinov2_folder, tmp_path, picture):
+    """However it came about, it has the rows of one that was made at once."""
+    for name in ("3.bmp", "a.bmp", "b.bmp"):
+        picture(50, 50, seed=ord(name[0])).save(source / name)
+    (source / "0.bmp").unlink()
+    extract_dataset(source, out, dinov2_folder, part=4)
+    extract_dataset(source, tmp_path / "at once", dinov2_folder)
+    assert_same(read(out), read(tmp_path / "at once"))
