@@ -94,9 +94,13 @@ def test_a_store_that_is_down_ends_the_run(store, dinov2_folder):
 def test_a_row_group_that_stays_lost_is_made_by_the_next_call(store, dinov2_folder, caplog):
     data = [store.cat_file(f"/in/{i}.png") for i in range(5)]
     store.rm("/in", recursive=True)
-    for name, piece in {"a.parquet": data[:2], "b.parquet": data[2:]}.items():
+
+    def write(name, pictures):
         with store.open(f"/in/{name}", "wb") as file:
-            pq.write_table(pa.table({"image": piece}), file)
+            pq.write_table(pa.table({"image": pictures}), file)
+
+    write("a.parquet", data[:2])
+    write("b.parquet", data[2:])
     store.failures.update({"b.parquet": [ClientError("503"), *resets(1)]})
     assert extract(model=dinov2_folder) == Summary(2, 2, 5, 0)
     store.rm("/out", recursive=True)
@@ -115,6 +119,11 @@ def test_a_row_group_that_stays_lost_is_made_by_the_next_call(store, dinov2_fold
         assert extract(model=dinov2_folder) == Summary(1, 1, 2, 0, again=3)
         assert "b.parquet:0: ConnectionResetError" in caplog.text
         assert extract(model=dinov2_folder) == Summary(2, 1, 5, 0)
+        # rows of what was there before do not stand for what cannot be read now
+        write("b.parquet", data[1:4])
+        store.reads.clear()
+        assert extract(model=dinov2_folder) == Summary(1, 0, 2, 0, again=3)
+        assert list(rows(store)) == ["a.parquet:0:0", "a.parquet:0:1"]
     finally:
         del store._open
 
