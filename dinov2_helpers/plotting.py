@@ -1,14 +1,19 @@
 """Every figure of the series: readable from the back of a room, and by colour-blind readers.
 
 Functions that draw take the figure's alternative text, `alt`, and return a matplotlib `Figure` that
-pyplot knows nothing about: it appears in a notebook only where `show` puts it. Pictures are PIL, or
-arrays (H, W, 3) of uint8 or of floats in 0..1; a map is an array (H, W). `limits` are the values of
-a colour map's first and last colour; None takes the extremes of all maps in the figure. `**axes`
-goes to matplotlib's `Axes.set`: xlabel, ylabel, title, xlim, ylim...
+pyplot knows nothing about: it appears in a notebook only where `show` puts it. Pictures are PIL of
+any mode, drawn as they look, or arrays (H, W, 3) of uint8 or of floats in 0..1; a map is an array
+(H, W), of bool too. `limits` are the values of a colour map's first and last colour; None takes the
+extremes of all maps in the figure, 0 and 1 for bool. `**axes` goes to matplotlib's `Axes.set`:
+xlabel, ylabel, title, xlim, ylim...
+
+Texts are drawn as they are: "$" is no formula, a line break is one, and whatever else cannot be
+shown is escaped as `printable` does it, as are line breaks in a title that is a path.
 """
 
 import io
 import math
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,8 +21,13 @@ import numpy as np
 from IPython.display import display
 from matplotlib import colormaps, rc_context
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.text import Text
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
+
+from .pictures.decode import open_image
+from .pictures.files import printable
 
 Array = NDArray[Any]
 Picture = Image.Image | Array
@@ -28,6 +38,8 @@ Level = tuple[float, str] | None
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = "osD^vPX*"
 GREY = "#777777"
+MARGIN = 0.06  # inches a line: matplotlib places titles too high by so much, and accents too
+ROUNDING = 1e-6  # of features of 32 bits, as a share of the largest
 STYLE: dict[Any, Any] = {
     "font.size": 13,
     "axes.titlesize": 13,
@@ -38,12 +50,29 @@ STYLE: dict[Any, Any] = {
 }
 
 
-def _figure(alt: str, width: float, height: float, *grid: int) -> tuple[Figure, Array]:
+def _figure(
+    alt: str, width: float, height: float, *grid: int, lines: float = 1
+) -> tuple[Figure, Array]:
     """Return a figure of so many inches, labelled with its alternative text, and its axes."""
     if not alt.strip():
         raise ValueError("alt: describe the figure for those who cannot see it")
-    figure = Figure(figsize=(width, height), layout="constrained", label=alt)
+    layout = ConstrainedLayoutEngine(h_pad=MARGIN * max(lines, 1))
+    figure = Figure(figsize=(width, height), layout=layout, label=_shown(alt))
     return figure, figure.subplots(*grid, squeeze=False)
+
+
+def _shown(text: Any) -> str:
+    """Return a text that every font can draw; names of files need not be such."""
+    if not isinstance(text, str):
+        return printable(text)
+    return "\n".join(map(printable, text.split("\n")))
+
+
+def _plain(*texts: Text) -> None:
+    """Draw texts as they are, whatever they hold."""
+    for text in texts:
+        text.set_parse_math(False)
+        text.set_text(_shown(text.get_text()))
 
 
 @rc_context(STYLE)
@@ -61,7 +90,7 @@ def bundle(figure: Figure, alt: str = "") -> tuple[dict[str, Any], dict[str, Any
 
     `alt` is needed only for a figure that this module did not draw; ValueError: there is none.
     """
-    text = alt or str(figure.get_label())
+    text = _shown(alt) or str(figure.get_label())
     if not text:
         raise ValueError("alt: describe the figure for those who cannot see it")
     media, content = encode(figure)
@@ -75,8 +104,20 @@ def show(figure: Figure, alt: str = "") -> None:
 
 
 def _shared(limits: Limits, maps: Sequence[Array]) -> tuple[float, float]:
-    values = np.concatenate([[], *(m[np.isfinite(m)] for m in maps)])
+    ends = [[0, 1] if m.dtype == bool else m[np.isfinite(m)] for m in maps]
+    values = np.concatenate([[], *ends])
     return limits or ((values.min(), values.max()) if values.size else (0.0, 1.0))
+
+
+def _drawable(images: Sequence[Picture]) -> list[Array]:
+    """Return pictures as (H, W, 3) or (H, W, 4), and maps as (H, W)."""
+    arrays = []
+    for i, image in enumerate(images):
+        array = np.asarray(open_image(image) if isinstance(image, Image.Image) else image)
+        if array.ndim != 2 and array.shape[2:] not in ((3,), (4,)):
+            raise ValueError(f"images[{i}] has shape {array.shape}: (H, W, 3), or (H, W) for a map")
+        arrays.append(array)
+    return arrays
 
 
 @rc_context(STYLE)
@@ -84,7 +125,7 @@ def show_images(
     images: Sequence[Picture],
     *,
     alt: str,
-    titles: Sequence[str] = (),
+    titles: Sequence[str | os.PathLike[str]] = (),
     title: str = "",
     columns: int = 8,
     limits: Limits = None,
@@ -93,26 +134,38 @@ def show_images(
     """Draw pictures and maps in rows of at most `columns`; all maps share their limits.
 
     `titles` go over each of them, `title` over all; `bar` labels a colour bar of the maps.
+
+    Raises:
+        ValueError: No picture at all, a shape that is none, `bar` without a map, or no `alt`.
     """
-    arrays = [np.asarray(image) for image in images]
-    low, high = _shared(limits, [array for array in arrays if array.ndim == 2])
+    arrays = _drawable(images)
+    maps = [array for array in arrays if array.ndim == 2]
+    if not arrays or columns < 1:
+        raise ValueError(f"{len(arrays)} pictures in {columns} columns: there is nothing to show")
+    if bar and not maps:
+        raise ValueError(f"bar={bar!r} is for maps, arrays (H, W), and there are only pictures")
+    low, high = _shared(limits, maps)
     columns = min(len(arrays), columns)
+    texts = [_shown(text) for text in titles]
     rows = math.ceil(len(arrays) / columns)
     side = min(3.6, 12 / columns)
     ratio = max(array.shape[0] / array.shape[1] for array in arrays)
-    lines = max((text.count("\n") + 1.2 for text in titles), default=0)
-    height = rows * (side * ratio + 0.25 * lines) + (0.4 if title else 0)
-    figure, axes = _figure(alt, columns * side + (0.9 if bar else 0), height, rows, columns)
-    figure.suptitle(title)
+    lines = max((text.count("\n") + 1.2 for text in texts), default=0)
+    heading = 0.15 + 0.25 * (title.count("\n") + 1) if title else 0
+    height = rows * (side * ratio + (0.25 + MARGIN) * lines) + heading
+    width = columns * side + (0.9 if bar else 0)
+    figure, axes = _figure(alt, width, height, rows, columns, lines=lines)
+    _plain(figure.suptitle(title))
     for ax in axes.flat:
         ax.axis("off")
-    for ax, array, text in zip(axes.flat, arrays, [*titles, *[""] * len(arrays)], strict=False):
+    for ax, array, text in zip(axes.flat, arrays, [*texts, *[""] * len(arrays)], strict=False):
         drawn = ax.imshow(array, cmap="viridis", vmin=low, vmax=high)
-        ax.set_title(text)
+        _plain(ax.set_title(text))
         if array.ndim == 2:
             mapped = drawn
     if bar:
-        figure.colorbar(mapped, ax=axes, label=bar, shrink=0.8)
+        colours = figure.colorbar(mapped, ax=axes, label=bar, shrink=0.8)
+        _plain(colours.ax.yaxis.label)
     return figure
 
 
@@ -138,18 +191,22 @@ def pca_rgb(
     """Turn patch features, (h, w, D) per picture, into colours, (h, w, n), by one PCA of them all.
 
     Colours go from 0 to 1 between the 1st and 99th percentile over all pictures. The sign of a
-    component is free: its largest weight is made positive. `mask`, (h, w) bool per picture, tells
-    the patches to fit and colour; the others are white.
+    component is free: its largest weight is made positive. A component in which nothing varies
+    beyond rounding is 0.5. `mask`, (h, w) bool per picture, tells the patches to fit and colour;
+    the others are white.
     """
     from sklearn.decomposition import PCA
 
     rows = np.concatenate([p.reshape(-1, p.shape[-1]) for p in patches]).astype(np.float64)
     keep = np.ones(len(rows), bool) if mask is None else np.concatenate([*map(np.ravel, mask)])
-    pca = PCA(n, svd_solver="covariance_eigh").fit(rows[keep])
+    with np.errstate(invalid="ignore"):  # where nothing varies, shares of the variance are 0 / 0
+        pca = PCA(n, svd_solver="covariance_eigh").fit(rows[keep])
     weights = pca.components_[np.arange(n), np.abs(pca.components_).argmax(axis=1)]
     scores = pca.transform(rows) * np.sign(weights)
     low, high = np.percentile(scores[keep], (1, 99), axis=0)
-    colours = np.clip((scores - low) / (high - low), 0, 1)
+    varies = high - low > ROUNDING * np.abs(rows[keep]).max()
+    span = np.where(varies, high - low, 1)
+    colours = np.where(varies, np.clip((scores - low) / span, 0, 1), 0.5)
     colours[~keep] = 1
     parts = np.split(colours.astype(np.float32), np.cumsum([p[..., 0].size for p in patches])[:-1])
     return [part.reshape(*p.shape[:2], n) for part, p in zip(parts, patches, strict=True)]
@@ -177,7 +234,8 @@ def curves(
         ax.axhline(level[0], color=GREY, ls="--", lw=1.5, label=level[1])
     ax.set(**axes)
     ax.grid(color="#dddddd")
-    figure.legend(loc="outside right upper")
+    names = figure.legend(loc="outside right upper")
+    _plain(ax.title, ax.xaxis.label, ax.yaxis.label, *names.get_texts())
     return figure
 
 
@@ -202,10 +260,13 @@ def heatmap(
     figure, [[ax]] = _figure(alt, max(width, 5), height)
     ax.imshow(matrix, cmap="cividis", vmin=low, vmax=high, aspect="auto")
     ax.spines[:].set_visible(False)
-    ax.set_yticks(range(len(rows)), rows)
+    rows, columns = [_shown(text) for text in rows], [_shown(text) for text in columns]
+    ax.set_yticks(range(len(rows)), rows, parse_math=False)
     slant = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
-    ax.set_xticks(range(len(columns)), columns, **(slant if max(map(len, columns)) > 5 else {}))
+    long = max(map(len, columns)) > 5
+    ax.set_xticks(range(len(columns)), columns, parse_math=False, **(slant if long else {}))
     ax.set(**axes)
+    _plain(ax.title, ax.xaxis.label, ax.yaxis.label)
     for (r, c), value in np.ndenumerate(matrix):
         if number and np.isfinite(value):
             colour = "black" if value > (low + high) / 2 else "white"

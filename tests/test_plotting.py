@@ -1,5 +1,8 @@
 import base64
 import io
+import json
+import os
+from pathlib import Path
 
 import matplotlib
 import nbformat
@@ -163,3 +166,115 @@ def test_heatmap_writes_readable_numbers_and_leaves_gaps():
         (1, 1): "0.25",
     }
     assert [t.get_color() for t in texts] == ["white", "black", "white"]
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "CMYK", "RGBA", "LA", "I;16", "F", "HSV"])
+def test_pictures_are_drawn_as_they_look_whatever_their_mode(mode):
+    grey = Image.fromarray(np.tile(np.arange(0, 256, 4, dtype=np.uint8), (64, 1)))
+    deep = np.asarray(grey).astype(float)
+    made = {"I;16": (deep * 257).astype(np.uint16), "F": (deep / 255).astype(np.float32)}
+    image = Image.fromarray(made[mode]) if mode in made else grey.convert("RGB").convert(mode)
+    if mode == "P":
+        image = grey.quantize(64)
+    heat = np.linspace(0, 0.1, 16).reshape(4, 4)
+    figure = plotting.show_images([image, heat], alt=ALT)
+    drawn = figure.axes[0].images[0].get_array()
+    assert drawn.shape == (64, 64, 3) and drawn.dtype == np.uint8
+    shades = np.asarray(grey.convert("1") if mode == "1" else grey).astype(int)
+    shades = shades * 255 if mode == "1" else shades
+    assert np.abs(drawn[..., 0].astype(int) - shades).max() <= 2
+    assert figure.axes[1].images[0].get_clim() == (0, 0.1)
+
+
+def test_what_is_transparent_is_white():
+    clear = Image.new("RGBA", (4, 4), (9, 9, 9, 0))
+    drawn = plotting.show_images([clear], alt=ALT).axes[0].images[0].get_array()
+    assert (drawn == 255).all()
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_a_mask_is_a_map_of_its_own_limits(full):
+    mask = np.full((4, 4), full)
+    figure = plotting.show_images([mask], alt=ALT, bar="flaw")
+    assert figure.axes[0].images[0].get_clim() == (0, 1)
+    plotting.encode(figure)
+
+
+@pytest.mark.parametrize(
+    ("images", "options", "reason"),
+    [
+        ([], {}, "0 pictures in 8 columns: there is nothing to show"),
+        ([], {"columns": 6, "titles": ["a"]}, "there is nothing to show"),
+        (NOISE, {"columns": 0}, "3 pictures in 0 columns"),
+        (NOISE, {"bar": "metres"}, "bar='metres' is for maps"),
+        ([np.zeros((3, 8, 8))], {}, r"images\[0\] has shape \(3, 8, 8\)"),
+        ([NOISE[0], np.zeros(8)], {}, r"images\[1\] has shape \(8,\)"),
+    ],
+)
+def test_what_cannot_be_shown_is_said(images, options, reason):
+    with pytest.raises(ValueError, match=reason):
+        plotting.show_images(images, alt=ALT, **options)
+
+
+NAMES = {
+    "price_$5_to_$9.png": "price_$5_to_$9.png",
+    r"a$\b$.png": r"a$\b$.png",
+    r"$\frac{1$": r"$\frac{1$",
+    os.fsdecode(b"caf\xe9.png"): r"caf\xe9.png",
+    "tab\there\x07": r"tab\there\x07",
+    "two\nlines": "two\nlines",
+    Path("a\nb.png"): r"a\nb.png",
+}
+
+
+@pytest.mark.parametrize("name", NAMES, ids=ascii)
+def test_names_of_files_are_drawn_as_they_are(name):
+    text = str(name)
+    shown = NAMES[name] if isinstance(name, str) else None
+    heat = np.eye(2)
+    figures = [
+        plotting.show_images([NOISE[0], heat], alt=text, titles=[name], title=text, bar=text),
+        plotting.curves([0, 1], {text: np.eye(2)}, alt=text, title=text, xlabel=text),
+        plotting.heatmap(heat, [text] * 2, [text] * 2, alt=text, title=text, ylabel=text),
+    ]
+    assert figures[0].axes[0].get_title() == NAMES[name]
+    for figure in figures:
+        data, metadata = plotting.bundle(figure)
+        assert shown is None or data["text/plain"] == shown
+        json.dumps(metadata).encode()
+        data["text/plain"].encode()
+    if shown:
+        axes = figures[2].axes[0]
+        ticks = [label.get_text() for label in (*axes.get_xticklabels(), *axes.get_yticklabels())]
+        assert ticks == [shown] * 4
+        assert axes.get_title() == axes.get_ylabel() == shown
+        assert figures[1].legends[0].get_texts()[0].get_text() == shown
+
+
+def test_figures_are_not_disturbed_by_dollars_on_logarithmic_axes():
+    figure = plotting.curves([1, 10], {"a": np.eye(2) + 1}, alt=ALT, xscale="log")
+    plotting.encode(figure)
+    assert any(label.get_parse_math() for label in figure.axes[0].get_xticklabels())
+
+
+@pytest.mark.parametrize("columns", [3, 7])
+@pytest.mark.parametrize("text", ["\u00c5", "\u00c5, two\nlines", "\u00c5\nthree\nlines"])
+def test_titles_of_several_lines_are_not_cut(columns, text):
+    options = {"titles": [text] * columns, "columns": columns}
+    for title in ("", "\u00c5 heading\nof two lines"):
+        figure = plotting.show_images([NOISE[0]] * columns, alt=ALT, title=title, **options)
+        _, content = plotting.encode(figure)
+        dark = np.asarray(Image.open(io.BytesIO(content)).convert("L")) < 200
+        assert not dark[:2].any() and not dark[-2:].any()
+
+
+def test_one_colour_alone_is_grey():
+    same = np.full((3, 4, 8), 0.7, np.float32)
+    for patches in ([same], [same, same], [np.zeros((3, 4, 8), np.float32)]):
+        for colour in plotting.pca_rgb(patches):
+            assert (colour == 0.5).all() and colour.dtype == np.float32
+    # one direction varies: its colour does, the others do not
+    varied = same + np.linspace(0, 1, 12, dtype=np.float32).reshape(3, 4, 1) * np.arange(8)
+    [colour] = plotting.pca_rgb([varied])
+    assert colour[..., 0].min() == 0 and colour[..., 0].max() == 1
+    assert (colour[..., 1:] == 0.5).all()
