@@ -347,7 +347,7 @@ def refused(world, source, reason, remedy="replace or convert it", **settings):
         assert str(error.value) == f"{printable(name)}: {skipped.reason}"
 
 
-SCALE, CHANGE, KINDS = "scale them to these", "change it", "it must be a path, the bytes of a file"
+SCALE, CHANGE, KINDS = "bring them to one of these", "change it", "it must be a path, the bytes of a file"
 TOO_LONG = {"remedy": "give a lower `size` or cut it", "fit": "crop"}
 
 
@@ -519,7 +519,7 @@ TABLE = [
     ("array of floats to 255", array(lambda a: a.astype("f4")), refused("float32 from", SCALE)),
     ("array of int64", array(lambda a: a.astype("i8")), refused("int64 from", SCALE)),
     ("array of bool", array(lambda a: a > 99), refused("bool from", SCALE)),
-    ("array of strings", array(lambda a: a.astype(str)), refused("<U3 are no", "give uint8")),
+    ("array of strings", array(lambda a: a.astype(str)), refused("<U3, not uint8", SCALE)),
     ("array, channels first", array(lambda a: a.transpose(2, 0, 1)),
      refused(r"\(3, 28, 42\) is", CHANGE)),
     ("array, 4 channels", array(lambda a: a[..., [0, 1, 2, 0]]),

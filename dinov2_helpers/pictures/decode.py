@@ -392,8 +392,9 @@ def _eight_bits(
     if values.dtype == np.uint8:
         return values, None
     kind, size = values.dtype.kind, values.dtype.itemsize
+    wanted = "not uint8, uint16 or floats within 0-1; bring them to one of these"
     if kind not in "biuf":
-        raise ImageError(name, f"values of type {values.dtype} are no numbers: give uint8")
+        raise ImageError(name, f"cannot be used: values are {values.dtype}, {wanted}")
     low, high = values.min(), values.max()
     stored = stored or 8 * size
     integers = kind in "iu" and size in (2, 4)
@@ -405,8 +406,7 @@ def _eight_bits(
     if bits and integers and low >= 0:
         raise ImageError(name, f"values up to {high} do not fit into bits={bits}")
     span = f"{values.dtype} from {low} to {high}"
-    reason = f"values are {span}, not uint8, uint16 or floats within 0-1; scale them to these"
-    raise ImageError(name, f"cannot be used: {reason}")
+    raise ImageError(name, f"cannot be used: values are {span}, {wanted}")
 
 
 def _depth_of_upper_bits(stored: Stored, bits: int | None) -> Depth:
