@@ -61,7 +61,7 @@ def test_training_pictures_alone_are_enough(folder):
 
 
 def test_no_folder(tmp_path):
-    with pytest.raises(FileNotFoundError, match="nowhere is no folder with pictures"):
+    with pytest.raises(FileNotFoundError, match="nowhere: there is no such folder"):
         read_inspection(tmp_path / "nowhere")
 
 

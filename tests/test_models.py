@@ -154,7 +154,7 @@ def drop_weights(folder):
         (lambda f: edit(f, hidden_size=96), "cannot be loaded"),
         (
             lambda f: preprocess(f, size={"longest_edge": 56}),
-            r"its processor says size=.*longest_edge",
+            "says size=.*longest_edge.*cannot be followed here",
         ),
         (drop_weights, "lacks weights: .*layernorm.weight"),
     ],
