@@ -105,12 +105,12 @@ def test_pictures_of_several_sizes(folder):
         true_masks(read)
 
 
-def test_links_out_of_the_folder_are_not_followed(folder, tmp_path):
-    write(tmp_path / "secret/000.png")
-    (folder / "test/link").symlink_to(tmp_path / "secret")
-    (folder / "train/good/link.png").symlink_to(tmp_path / "secret/000.png")
+def test_links_out_of_the_folder_are_followed(folder, tmp_path):
+    write(tmp_path / "chosen/000.png")
+    (folder / "test/link").symlink_to(tmp_path / "chosen")
+    (folder / "train/good/link.png").symlink_to(tmp_path / "chosen/000.png")
     read = read_inspection(folder)
-    assert len(read.train) == 3 and "link" not in read.kinds
+    assert len(read.train) == 4 and "link" in read.kinds
 
 
 @pytest.mark.parametrize("category", CATEGORIES)

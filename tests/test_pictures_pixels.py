@@ -12,7 +12,7 @@ from dinov2_helpers.pictures import Preprocessing, geometry
 from tools.standins import CLIP_PREPROCESSOR, PREPROCESSOR
 
 PATCH = 14
-SIZES = [(640, 427), (301, 300), (224, 224), (97, 131), (500, 91)]
+SIZES = [(640, 427), (301, 300), (224, 224), (97, 131), (500, 91), (300, 100)]
 ABSENT = object()
 HONOURED = {
     "as it comes": {},
@@ -32,6 +32,10 @@ HONOURED = {
     "shortest and longest edge": {"size": {"shortest_edge": 256, "longest_edge": 300}},
     "longest edge, not cropped": {
         "size": {"shortest_edge": 256, "longest_edge": 300},
+        "do_center_crop": False,
+    },
+    "longest edge that leaves the picture as it is": {
+        "size": {"shortest_edge": 200, "longest_edge": 301},
         "do_center_crop": False,
     },
     "height and width": {"size": {"height": 230, "width": 260}},
