@@ -93,7 +93,7 @@ def test_a_missing_mask_is_named(folder):
 
 def test_a_mask_of_another_size_is_named(folder):
     write(folder / "ground_truth/bent/001_mask.png", (10, 8))
-    expected = r"001_mask.png: \(10, 8\) pixels, but its picture has {\(20, 16\)}"
+    expected = r"001_mask.png: is 10x8 px, but its picture is 20x16 px"
     with pytest.raises(ValueError, match=expected):
         true_masks(read_inspection(folder))
 

@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 from dinov2_helpers import load_diffusion, samples, to_pixels
+from dinov2_helpers.pictures import Preprocessing
 from tools import pairing
 from tools.lift import exercise_problems, lift
 from tools.project import Project
@@ -319,9 +320,8 @@ def test_dinov2_sees_what_its_processor_would_show_it(notebook, dino):
     picture = np.random.default_rng(0).integers(0, 256, (56, 56, 3), dtype=np.uint8)
     pixels = notebook["as_tensor"]([picture], 56)
     np.testing.assert_array_equal(notebook["as_arrays"](pixels)[0], picture)
-    processor = types.SimpleNamespace(resample=2, rescale_factor=1 / 255, **vars(dino.processor))
-    model = types.SimpleNamespace(processor=processor, patch_size=7)
-    expected = to_pixels(Image.fromarray(picture), model, size=56, fit="resize")
+    preprocessing = Preprocessing.from_processor(vars(dino.processor), patch_size=7)
+    expected = to_pixels(Image.fromarray(picture), preprocessing, size=56, fit="resize")
     found = notebook["dino_view"](dino, pixels)[0]
     torch.testing.assert_close(found, torch.from_numpy(expected), rtol=1e-4, atol=1e-4)
     larger = notebook["dino_view"](dino, torch.rand(2, 3, 100, 100))
