@@ -293,3 +293,26 @@ def test_a_dataset_is_that_of_one_run(source, out, dinov2_folder, tmp_path, pict
     extract_dataset(source, out, dinov2_folder, part=4)
     extract_dataset(source, tmp_path / "at once", dinov2_folder)
     assert_same(read(out), read(tmp_path / "at once"))
+
+
+def test_workers_get_paths_that_mean_the_same_everywhere(
+    source, dinov2_folder, tmp_path, monkeypatch
+):
+    jobs = []
+
+    def make(_parts, job, _workers):
+        jobs.append(job)
+        return []
+
+    monkeypatch.setattr(dinov2_scale.dataset, "_make", make)
+    monkeypatch.setattr(dinov2_scale.dataset, "ROUNDS", 1)
+    shutil.copytree(dinov2_folder, tmp_path / "model")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DINOV2_PROFILE", "tiny")
+    for out, model in (("features", "model"), ("memory://nowhere", "tiny"), ("features", None)):
+        shutil.rmtree("features", ignore_errors=True)
+        with pytest.raises(RuntimeError, match="other runs keep changing it"):
+            extract_dataset("pictures", out, model)
+    assert {job.source for job in jobs} == {str(source)}
+    assert [job.out for job in jobs] == [f"{tmp_path}/features", "memory://nowhere", jobs[0].out]
+    assert [job.model for job in jobs] == [f"{tmp_path}/model", "tiny", "tiny"]
