@@ -1,26 +1,26 @@
 """Execution of notebooks: without a network, with time limits, measured, and cleaned up."""
 
 import asyncio
-import contextlib
+import math
 import os
-import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any, TypeAlias
 
-import psutil
 from nbclient import NotebookClient
-from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+from nbclient.exceptions import CellExecutionError, DeadKernelError
 from nbformat import NotebookNode
 from traitlets.config import Config
 
+from dinov2_helpers.threads import thread_environment, usable_cores
 from tools import pairing
 from tools.project import ROOT, Project
+from tools.watch import INTERVAL, Limits, ProcessWatch
 
-CELL_SECONDS = 300
-NOTEBOOK_SECONDS = 900
+OnCell: TypeAlias = Callable[[int, int], None]  # number of a code cell from 1, of how many
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 
 
@@ -32,28 +32,50 @@ class Costs:
         seconds: wall-clock time from the start of the kernel to the end of the last cell.
         peak_mb: largest resident memory of the kernel and its children together, in 10^6 bytes.
         download_mb: data fetched from a network, in 10^6 bytes; 0, because there is none.
-        cores: CPU cores that the kernel could use.
+        cores: CPU cores that the kernel could use, and threads that it computed with.
+        cpu_seconds: CPU time of the kernel and its children, user and system.
+        gflops: 10^9 floating-point operations per second of the machine, measured in the same
+            run by `tools.machine`; None: not measured.
     """
 
     seconds: float
     peak_mb: float
     download_mb: float
     cores: int
+    cpu_seconds: float
+    gflops: float | None = None
+
+
+@dataclass(frozen=True)
+class CellCost:
+    """What one code cell took.
+
+    Attributes:
+        number: its number among the code cells, from 1.
+        first_line: by which people know it.
+        cpu_seconds: CPU time of the kernel and its children, user and system.
+    """
+
+    number: int
+    first_line: str
+    cpu_seconds: float
 
 
 @dataclass(frozen=True)
 class Execution:
-    """An executed notebook, and why it did not reach its end, if it did not."""
+    """An executed notebook, why it did not reach its end, if it did not, and its code cells."""
 
     stem: str
     notebook: NotebookNode
     costs: Costs
     error: str | None
+    cells: tuple[CellCost, ...] = ()
 
 
 def offline_environment(results: Path) -> dict[str, str]:
     """Variables of a process in which notebooks run: no network, numbers recorded aside.
 
+    It computes with as many threads as there are cores for it, and they sleep when they wait.
     Python is cut off by tools/offline; programs that are not Python, by a proxy that is not there.
 
     Args:
@@ -64,6 +86,7 @@ def offline_environment(results: Path) -> dict[str, str]:
     path = [str(ROOT / "tools" / "offline"), os.environ.get("PYTHONPATH", "")]
     return {
         **os.environ,
+        **thread_environment(),
         **proxies,
         **{name.upper(): value for name, value in proxies.items()},
         "NO_PROXY": "localhost,127.0.0.1",
@@ -73,43 +96,55 @@ def offline_environment(results: Path) -> dict[str, str]:
     }
 
 
-class _PeakMemory(threading.Thread):
-    """Samples the resident memory of all children of this process, every 200 ms, inside `with`.
+class _GivenUp(Exception):
+    """A notebook hangs, or does not come to its end; the text says why."""
+
+
+class _Cells:
+    """Follows the code cells of a notebook while nbclient executes them.
 
     Attributes:
-        peak: the largest sum so far, in bytes.
+        costs: of the cells that have ended, in order.
     """
 
-    def __init__(self) -> None:
-        super().__init__(daemon=True)
-        self.peak = 0
-        self.ended = threading.Event()
+    def __init__(self, notebook: NotebookNode, watch: ProcessWatch, on_cell: OnCell | None) -> None:
+        self.number_of_cells = sum(_is_executed(cell) for cell in notebook.cells)
+        self.watch = watch
+        self.on_cell = on_cell
+        self.costs: list[CellCost] = []
+        self.running = "before the first cell"
+        self.cpu_before = 0.0
 
-    def __enter__(self) -> "_PeakMemory":
-        self.start()
-        return self
+    def start(self, cell: NotebookNode, cell_index: int) -> None:
+        """Is called before each code cell."""
+        number = len(self.costs) + 1
+        self.running = f"code cell {number} of {self.number_of_cells}, `{first_line(cell)}`"
+        self.cpu_before = self.watch.cpu_seconds()
+        if self.on_cell is not None:
+            self.on_cell(number, self.number_of_cells)
 
-    def __exit__(self, *exception: object) -> None:
-        self.ended.set()
-        self.join()
+    def end(self, cell: NotebookNode, **ignored: object) -> None:
+        """Is called after each code cell, one that has failed too."""
+        used = self.watch.cpu_seconds() - self.cpu_before
+        self.costs.append(CellCost(len(self.costs) + 1, first_line(cell), used))
 
-    def run(self) -> None:
-        while not self.ended.wait(0.2):
-            resident = 0
-            for process in psutil.Process().children(recursive=True):
-                # a child may end between being listed and being asked
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    resident += process.memory_info().rss
-            self.peak = max(self.peak, resident)
+
+def _is_executed(cell: NotebookNode) -> bool:
+    return cell.cell_type == "code" and bool(cell.source.strip())
+
+
+def first_line(cell: NotebookNode) -> str:
+    """The first line of a cell that is not empty, by which people know it."""
+    return next((line.strip() for line in cell.source.splitlines() if line.strip()), "")
 
 
 def execute(
     project: Project,
     stem: str,
     results: Path,
-    cell_seconds: float = CELL_SECONDS,
-    notebook_seconds: float = NOTEBOOK_SECONDS,
     replacements: Mapping[str, str] | None = None,
+    limits: Limits | None = None,
+    on_cell: OnCell | None = None,
 ) -> Execution:
     """Runs a notebook, made fresh from its source, in an empty folder and without a network.
 
@@ -117,49 +152,98 @@ def execute(
         project: the checkout.
         stem: name of the notebook.
         results: folder in which it records its numbers.
-        cell_seconds: limit for one cell; a hanging cell is an error, never a hanging run.
-        notebook_seconds: limit for all of them.
         replacements: texts to put in the place of others in its code.
+        limits: when it is given up; None: as the environment says.
+        on_cell: called as each code cell starts.
     """
     notebook = pairing.read_source(project, stem)
     for cell in notebook.cells:
         for old, new in (replacements or {}).items():
             if cell.cell_type == "code":
                 cell.source = cell.source.replace(old, new)
-    client = NotebookClient(
-        notebook,
-        timeout=cell_seconds,
-        kernel_name=pairing.KERNEL["name"],
-        record_timing=False,
-        store_widget_state=False,
-        coalesce_streams=True,
-        # what goes between the kernel and us is nobody else's business on a shared machine either
-        config=Config({"KernelManager": {"transport_encryption": "auto"}}),
-    )
-
-    error = None
-    results.mkdir(parents=True, exist_ok=True)
-    started = time.perf_counter()
-    with TemporaryDirectory() as folder, _PeakMemory() as memory:
-        run = client.async_execute(cwd=folder, env=offline_environment(results))
-        try:
-            asyncio.run(asyncio.wait_for(run, notebook_seconds))
-        except CellExecutionError as failure:
-            error = f"{failure.ename}: {failure.evalue}"
-        except CellTimeoutError:
-            error = f"a cell took longer than {cell_seconds:g} s"
-        except DeadKernelError:
-            error = "the kernel died, perhaps for lack of memory"
-        except asyncio.TimeoutError:
-            error = f"the notebook took longer than {notebook_seconds:g} s"
-    seconds = time.perf_counter() - started
+    execution = run_cells(stem, notebook, results, limits, on_cell)
     strip(notebook)
     notebook.metadata["executed"] = {
         "profile": profile(),
         "sha256": pairing.fingerprint(project, notebook),
     }
-    costs = Costs(round(seconds, 1), round(memory.peak / 1e6), 0.0, os.cpu_count() or 1)
-    return Execution(stem, notebook, costs, error)
+    return execution
+
+
+def run_cells(
+    stem: str,
+    notebook: NotebookNode,
+    results: Path,
+    limits: Limits | None = None,
+    on_cell: OnCell | None = None,
+) -> Execution:
+    """Runs the cells of a notebook, into which their outputs are written; arguments as above."""
+    limits = limits or Limits.from_environment()
+    error = None
+    results.mkdir(parents=True, exist_ok=True)
+    started = time.perf_counter()
+    with TemporaryDirectory() as folder, ProcessWatch(limits) as watch:
+        cells = _Cells(notebook, watch, on_cell)
+        client = _client(notebook, cells, limits)
+        run = client.async_execute(cwd=folder, env=offline_environment(results))
+        try:
+            asyncio.run(_within_limits(run, watch))
+        except CellExecutionError as failure:
+            error = f"{failure.ename}: {failure.evalue}"
+        except DeadKernelError:
+            error = f"the kernel died in {cells.running}, perhaps for lack of memory"
+        except _GivenUp as reason:
+            error = f"{cells.running}: {reason}"
+    costs = Costs(
+        seconds=round(time.perf_counter() - started, 1),
+        peak_mb=round(watch.peak_bytes / 1e6),
+        download_mb=0.0,
+        cores=usable_cores(),
+        cpu_seconds=round(watch.used_seconds, 1),
+    )
+    return Execution(stem, notebook, costs, error, tuple(cells.costs))
+
+
+def _client(notebook: NotebookNode, cells: _Cells, limits: Limits) -> NotebookClient:
+    patience = math.ceil(limits.notebook_seconds)
+    return NotebookClient(
+        notebook,
+        timeout=None,  # we watch it ourselves: a cell that works may take its time
+        startup_timeout=patience,
+        iopub_timeout=patience,  # where a machine is busy outputs come late, and must not get lost
+        kernel_name=pairing.KERNEL["name"],
+        record_timing=False,
+        store_widget_state=False,
+        coalesce_streams=True,
+        on_cell_execute=cells.start,
+        on_cell_executed=cells.end,
+        # what goes between the kernel and us is nobody else's business on a shared machine either
+        config=Config({"KernelManager": {"transport_encryption": "auto"}}),
+    )
+
+
+async def _within_limits(run: Coroutine[Any, Any, Any], watch: ProcessWatch) -> None:
+    """Awaits a run of a notebook, and raises what it raises.
+
+    Raises:
+        _GivenUp: it was stopped, as it reached a limit.
+    """
+    limits = watch.limits
+    until = time.monotonic() + limits.notebook_seconds
+    task = asyncio.ensure_future(run)
+    reason = ""
+    while not task.done() and not reason:
+        await asyncio.wait([task], timeout=INTERVAL)
+        if watch.stalled():
+            reason = limits.stalled()
+        elif time.monotonic() > until:
+            reason = limits.too_long()
+    if task.done():
+        return task.result()
+    task.cancel()
+    # a kernel that is being stopped has nothing to say that matters
+    await asyncio.gather(task, return_exceptions=True)
+    raise _GivenUp(reason)
 
 
 def strip(notebook: NotebookNode) -> None:

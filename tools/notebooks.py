@@ -10,7 +10,14 @@
     test      run the committed notebooks under pytest --nbmake and compare the numbers that they
               record with the committed ones
 
-`execute`, `run` and `test` run notebooks without a network (tools/offline) and with time limits.
+`execute`, `run` and `test` run notebooks without a network (tools/offline). A slow notebook never
+fails. One that hangs is given up: when it has used no CPU time for five minutes, or has not ended
+in an hour. These variables set it otherwise:
+
+    DINOV2_STALL_SECONDS     seconds without CPU time, 300
+    DINOV2_NOTEBOOK_SECONDS  seconds for all cells of a notebook (of `test`: for one cell), 3600
+    DINOV2_THREADS           threads to compute with; else the cores that affinity and the quota
+                             of a container allow
 
 How a source looks (notebooks/src/NN_name.py, jupytext's py:percent format)
 ---------------------------------------------------------------------------
@@ -62,8 +69,8 @@ three cells may use imports, plain functions and ALL_CAPS constants of the noteb
 """
 
 import argparse
+import math
 import shutil
-import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -73,9 +80,10 @@ import nbformat
 
 from tools import pairing, recorded
 from tools.checks import check
-from tools.execution import CELL_SECONDS, Execution, execute, offline_environment, profile
+from tools.execution import Execution, execute, offline_environment, profile
 from tools.page import write_pages
 from tools.project import Project
+from tools.watch import Limits, run_watched
 
 
 def sync_all(project: Project) -> int:
@@ -153,13 +161,14 @@ def test(project: Project) -> int:
     notebooks = [str(project.notebook(stem)) for stem in project.stems()]
     if not notebooks:
         raise SystemExit("no notebook sources in notebooks/src")
-    command = [sys.executable, "-m", "pytest", "--nbmake", f"--nbmake-timeout={CELL_SECONDS}"]
-    status = subprocess.run(
-        [*command, "--rootdir", str(project.root), *notebooks],
-        cwd=project.root,
-        env=offline_environment(results),
-        check=False,
-    ).returncode
+    limits = Limits.from_environment()
+    timeout = f"--nbmake-timeout={math.ceil(limits.notebook_seconds)}"
+    command = [sys.executable, "-m", "pytest", "-v", "--nbmake", timeout, "--rootdir"]
+    command += [str(project.root), *notebooks]
+    status = run_watched(command, project.root, offline_environment(results), limits)
+    if status is None:
+        print(f"\nThe notebook named last hangs: {limits.stalled()}")
+        return 1
     if status:
         return status
     if profile() != pairing.COMMITTED_PROFILE:

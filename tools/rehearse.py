@@ -15,6 +15,7 @@ import os
 import shutil
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import nbformat
@@ -24,6 +25,7 @@ from dinov2_helpers.models import PROFILES
 from tools.execution import execute
 from tools.project import Project
 from tools.standins import standins
+from tools.watch import Limits
 
 SECONDS = 7200
 
@@ -76,12 +78,13 @@ def rehearse(project: Project, profile: str, numbers: Sequence[str], own: bool) 
     folder, pictures = project.build / "rehearsal", project.build / "own pictures"
     folder.mkdir(parents=True, exist_ok=True)
     own_pictures(pictures)
+    limits = replace(Limits.from_environment(), notebook_seconds=SECONDS)
     failures = 0
     for stem in project.stems():
         if numbers and stem[:2] not in numbers:
             continue
         changes = replacements(stem, pictures) if own else None
-        done = execute(project, stem, folder, SECONDS, SECONDS, changes)
+        done = execute(project, stem, folder, changes, limits)
         nbformat.write(done.notebook, folder / f"{stem}.ipynb")
         costs = done.costs
         outcome = done.error or "ok"
