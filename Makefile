@@ -49,7 +49,7 @@ test: $(STAMP)  ## everything that must hold: style, types, units, data, noteboo
 	$(PY) -m tools.notebooks test
 
 lab: $(STAMP)  ## open the notebooks in JupyterLab
-	$(PY) -m jupyterlab notebooks
+	$(PY) -m tools.lab
 
 notebooks: $(STAMP)  ## bring the committed notebooks and README.md up to date with their sources
 	$(PY) -m tools.notebooks execute
