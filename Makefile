@@ -14,7 +14,7 @@ PIP := $(PY) -m pip
 STAMP := $(VENV)/.installed-$(shell cat pyproject.toml hatch_build.py | cksum | tr ' ' '-')
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup run test lab notebooks prefetch rehearse colab bench wheel clean
+.PHONY: help setup run test rerun lab notebooks prefetch rehearse colab bench wheel clean
 .DEFAULT_GOAL := help
 
 help:  ## list the commands
@@ -48,6 +48,9 @@ test: $(STAMP)  ## everything that must hold: style, types, units, data, noteboo
 	$(PY) -m pytest
 	$(PY) -m tools.notebooks test
 
+rerun: $(STAMP)  ## run every cell of every notebook a second time, and name those that fail
+	$(PY) -m tools.notebooks rerun
+
 lab: $(STAMP)  ## open the notebooks in JupyterLab
 	$(PY) -m tools.lab
 
@@ -61,7 +64,10 @@ prefetch: $(STAMP)  ## download the models of PROFILE=small once, for a room wit
 rehearse: $(STAMP)  ## run the notebooks of PROFILE=small on random weights of the real shapes
 	$(PY) -m tools.rehearse $(PROFILE)
 
-colab: $(STAMP)  ## run the set-up cell of every notebook in a stand-in for Colab
+corerun: $(STAMP)  ## run every cell of every notebook a second time, and name those that fail
+	$(PY) -m tools.notebooks rerun
+
+lab: $(STAMP)  ## run the set-up cell of every notebook in a stand-in for Colab
 	$(PY) -m tools.colab
 
 bench: $(STAMP)  ## measure speed on a quiet machine, beside other libraries; prints one table

@@ -1,5 +1,7 @@
 """Execution of small notebooks: given up when they hang, never because they are slow."""
 
+import io
+import json
 import os
 import subprocess
 import sys
@@ -8,8 +10,9 @@ import nbformat
 import psutil
 import pytest
 
-from tools import notebooks
+from tools import machine, notebooks, recorded, rerun
 from tools.execution import offline_environment, run_cells
+from tools.progress import Progress, expectation
 from tools.project import Project
 from tools.watch import Limits, ProcessWatch, run_watched
 
@@ -130,3 +133,145 @@ def test_kernels_compute_with_threads_that_sleep(tmp_path, monkeypatch):
     environment = offline_environment(tmp_path)
     assert environment["OMP_NUM_THREADS"] == "3"
     assert environment["OMP_WAIT_POLICY"] == "PASSIVE"
+
+
+def test_the_machine_is_measured_with_the_threads_of_the_kernels(tmp_path):
+    gflops = machine.gflops(offline_environment(tmp_path))
+    assert 0.1 < gflops < 100_000
+
+
+@pytest.mark.parametrize(
+    ("costs", "gflops", "said"),
+    [
+        (
+            {"seconds": 32, "gflops": 155},
+            50,
+            "about 99 s here: this machine is 3.1 times slower than the one that the card names",
+        ),
+        (
+            {"seconds": 40, "gflops": 50},
+            100,
+            "about 20 s here: this machine is 2.0 times faster than the one that the card names",
+        ),
+        (
+            {"seconds": 40, "gflops": 100},
+            105,
+            "about 38 s here: this machine is as fast as the one that the card names",
+        ),
+        ({"seconds": 40}, 100, "40 s on a machine of unknown rate"),
+        (None, 100, "time not known: it was not measured yet"),
+    ],
+)
+def test_what_to_expect_is_scaled_to_this_machine(costs, gflops, said):
+    assert expectation(costs, gflops) == said
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def show(out):
+    progress = Progress("01_toy", out)
+    progress.start("about 9 s here")
+    for number in range(1, 13):
+        progress.cell(number, 12)
+    progress.end("ok")
+    return out.getvalue()
+
+
+def test_a_terminal_shows_the_cell_in_a_line_that_is_rewritten():
+    expected, *rewritten = show(Terminal()).split("\r")
+    assert expected == "01_toy: about 9 s here\n01_toy: cell 1 of 12, 0 s"
+    assert rewritten[0] == "01_toy: cell 2 of 12, 0 s"
+    assert rewritten[-1].rstrip(" \n") == "01_toy: ok"
+    assert len(rewritten[-1].rstrip("\n")) == len(rewritten[-2])  # nothing of it stays in view
+
+
+def test_elsewhere_a_notebook_has_two_lines():
+    assert show(io.StringIO()) == "01_toy: about 9 s here\n01_toy: ok\n"
+
+
+TWICE = """\
+# %%
+import time
+
+# %%
+# works once
+letters = list("ab")
+
+# %%
+total = sum([1, 2])
+
+# %%
+list, sum = letters, total
+
+# %%
+until = time.process_time() + 1.3
+while time.process_time() < until:
+    pass
+"""
+
+
+@pytest.fixture
+def toy(tmp_path):
+    for folder in ("notebooks/src", "data"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "data" / "MANIFEST.sha256").write_text("no data\n")
+    project = Project(tmp_path)
+    project.source("01_toy").write_text(TWICE)
+    return project
+
+
+def test_cells_that_work_only_once_are_named(toy, capsys):
+    assert notebooks.run_again(toy, ["01_toy"]) == 2
+    said = capsys.readouterr().out
+    assert "01_toy: `# works once` fails when it runs again: TypeError" in said
+    assert "01_toy: `total = sum([1, 2])` fails when it runs again: TypeError" in said
+
+
+def test_cells_that_are_known_to_work_only_once_are_no_problem(toy, capsys):
+    assert notebooks.run_again(toy, ["01_toy"], write=True) == 0
+    written = json.loads((toy.root / "notebooks" / "rerun_known.json").read_text())
+    assert written == {"01_toy": ["# works once", "total = sum([1, 2])"]}
+    assert notebooks.run_again(toy, ["01_toy"]) == 0
+
+
+def test_a_cell_that_no_longer_fails_must_leave_the_list():
+    failures = [rerun.Failure("a = 1", "ValueError: no")]
+    assert list(rerun.problems(["a = 1"], failures)) == []
+    assert list(rerun.problems(["a = 1", "a = 1", "b = 2"], failures)) == [
+        "`a = 1` no longer fails: take it out of notebooks/rerun_known.json",
+        "`b = 2` no longer fails: take it out of notebooks/rerun_known.json",
+    ]
+    assert len(list(rerun.problems(["a = 1"], failures * 2))) == 1
+
+
+def test_other_notebooks_stay_in_the_list_and_empty_ones_do_not(toy):
+    known = {"01_toy": ["a"], "02_other": ["b"]}
+    recorded.write(toy.root / rerun.KNOWN, known)
+    rerun.write_known(toy, {"01_toy": []})
+    assert rerun.read_known(toy) == {"02_other": ["b"]}
+
+
+def test_a_notebook_that_fails_the_first_time_is_a_problem_and_writes_no_list(toy, capsys):
+    toy.source("01_toy").write_text("# %%\n1 / 0\n")
+    assert notebooks.run_again(toy, ["01_toy"], write=True) == 1
+    assert "ZeroDivisionError" in capsys.readouterr().out
+    assert not (toy.root / rerun.KNOWN).exists()
+
+
+def test_a_profile_names_the_cells_that_take_long(toy, capsys):
+    assert notebooks.show_profile(toy, ["01_toy"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    (cell,) = [line for line in lines if " s  cell " in line]
+    assert cell.endswith("cell  5  until = time.process_time() + 1.3")
+    assert 1.2 < float(cell.split()[0]) < 3
+    (total,) = [line for line in lines if line.endswith("of CPU time in all")]
+    assert float(total.split()[0]) >= float(cell.split()[0])
+
+
+def test_notebooks_are_chosen_by_their_beginning(toy):
+    assert notebooks._chosen(toy, ["01"]) == notebooks._chosen(toy, []) == ["01_toy"]
+    with pytest.raises(SystemExit, match="no notebook begins with '08': 01_toy"):
+        notebooks._chosen(toy, ["08"])

@@ -180,12 +180,16 @@ def test_execution_records_numbers_and_costs(executed):
     assert 0 < costs["seconds"] < 60
     assert 20 < costs["peak_mb"] < 1000
     assert costs["download_mb"] == 0
+    assert 0 < costs["cpu_seconds"] < 60
+    assert costs["gflops"] > 0
 
 
 def test_the_title_cell_gets_badge_and_cost_card(executed):
     title = pairing.read_notebook(executed, STEM).cells[0].source
-    seconds = pairing.read_costs(executed)[STEM]["seconds"]
-    assert f"| `tiny` | {seconds:.0f} s" in title
+    costs = pairing.read_costs(executed)[STEM]
+    measured = f"{costs['seconds']:.0f} s on {costs['cores']} CPU cores"
+    assert f"| `tiny` | {measured}, {costs['gflops']:.0f} GFLOP/s together" in title
+    assert "download once: nothing." in title
     assert "make wheel" in title
     assert pairing.title_and_promise(pairing.read_source(executed, STEM)) == (
         "A small notebook",
@@ -353,13 +357,21 @@ def test_the_finished_picture_is_the_one_in_the_notebook(project):
 
 def test_costs_have_limits(project):
     recorded.write(
-        project.results / "costs.json", {STEM: {"seconds": 151, "peak_mb": 2501, "cores": 2}}
+        project.results / "costs.json",
+        {STEM: {"seconds": 451, "peak_mb": 2501, "cores": 2, "gflops": 50}},
     )
     pairing.sync(project, STEM)
     assert check(project, STEM) == [
-        "it took 151 s, more than 150",
+        "it took 451 s at 50 GFLOP/s, which are 150 s at 150, more than 150",
         "it took 2,501 MB, more than 2,500",
     ]
+
+
+def test_a_slow_machine_does_not_make_a_notebook_costly(project):
+    costs = {"seconds": 449, "peak_mb": 2000, "cores": 2, "gflops": 50}
+    recorded.write(project.results / "costs.json", {STEM: costs})
+    pairing.sync(project, STEM)
+    assert check(project, STEM) == []
 
 
 def test_a_notebook_that_fails_is_left_as_it_was(project, capsys):

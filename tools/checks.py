@@ -218,7 +218,14 @@ def _costs(project: Project, stem: str) -> Iterator[str]:
     if costs is None:
         yield "its costs were not measured: run `make notebooks`"
         return
-    for key, unit in (("seconds", "s"), ("peak_mb", "MB")):
-        limit = project.settings[f"max_{key}"]
-        if costs[key] > limit:
-            yield f"it took {costs[key]:,} {unit}, more than {limit:,}"
+    limits = project.settings
+    reference = limits["reference_gflops"]
+    rate = costs.get("gflops") or reference
+    seconds = costs["seconds"] * rate / reference
+    if seconds > limits["max_seconds"]:
+        yield (
+            f"it took {costs['seconds']:,} s at {rate:,} GFLOP/s, which are {seconds:,.0f} s at "
+            f"{reference:,}, more than {limits['max_seconds']:,}"
+        )
+    if costs["peak_mb"] > limits["max_peak_mb"]:
+        yield f"it took {costs['peak_mb']:,} MB, more than {limits['max_peak_mb']:,}"

@@ -9,8 +9,11 @@
               tests do too
     test      run the committed notebooks under pytest --nbmake and compare the numbers that they
               record with the committed ones
+    profile   execute notebooks (STEM..., as 01; none: all) and print the CPU seconds of their cells
+    rerun     run every code cell a second time after all have run (STEM...), and compare those that
+              fail with notebooks/rerun_known.json (--write: write them there)
 
-`execute`, `run` and `test` run notebooks without a network (tools/offline). A slow notebook never
+All but `sync` and `check` run notebooks without a network (tools/offline). A slow notebook never
 fails. One that hangs is given up: when it has used no CPU time for five minutes, or has not ended
 in an hour. These variables set it otherwise:
 
@@ -73,17 +76,21 @@ import math
 import shutil
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import nbformat
 
-from tools import pairing, recorded
+from dinov2_helpers.threads import usable_cores
+from tools import machine, pairing, recorded, rerun
 from tools.checks import check
 from tools.execution import Execution, execute, offline_environment, profile
 from tools.page import write_pages
+from tools.progress import Progress, expectation
 from tools.project import Project
 from tools.watch import Limits, run_watched
+
+PROFILED_SECONDS = 1.0  # of CPU time; cells that take less are not shown
 
 
 def sync_all(project: Project) -> int:
@@ -108,43 +115,91 @@ def execute_stale(project: Project, everything: bool = False) -> int:
             f"the committed notebooks show the profile {pairing.COMMITTED_PROFILE!r}, "
             f"not DINOV2_PROFILE={profile()}"
         )
-    failures = 0
     for stem in project.stems():
         pairing.renew_setup_cell(project, stem)
-        if not everything and not pairing.is_stale(project, stem):
-            continue
+    stale = [stem for stem in project.stems() if everything or pairing.is_stale(project, stem)]
+    gflops = _measure(project) if stale else 0.0
+    failures = 0
+    for stem in stale:
         results = _empty(project, "execute")
-        execution = execute(project, stem, results)
-        print(_report(execution))
-        if execution.error is not None:
+        execution = _execute(project, stem, results, gflops)
+        if execution.error is None:
+            _commit(project, execution, results)
+        else:
             failures += 1
-            continue
-        costs = pairing.read_costs(project) | {stem: asdict(execution.costs)}
-        recorded.write(project.results / "costs.json", costs)
-        recorded.merge(stem, results, project.results, pairing.COMMITTED_PROFILE)
-        pairing.write_notebook(project, stem, execution.notebook)
-        media, picture, _ = pairing.finished_picture(execution.notebook)
-        figure = pairing.figure_path(project, stem, media)
-        figure.parent.mkdir(exist_ok=True)
-        figure.write_bytes(picture)
     sync_all(project)
     return failures
+
+
+def _commit(project: Project, execution: Execution, results: Path) -> None:
+    """Writes what is to be committed of a notebook that has come to its end."""
+    stem = execution.stem
+    costs = pairing.read_costs(project) | {stem: asdict(execution.costs)}
+    recorded.write(project.results / "costs.json", costs)
+    recorded.merge(stem, results, project.results, pairing.COMMITTED_PROFILE)
+    pairing.write_notebook(project, stem, execution.notebook)
+    media, picture, _ = pairing.finished_picture(execution.notebook)
+    figure = pairing.figure_path(project, stem, media)
+    figure.parent.mkdir(exist_ok=True)
+    figure.write_bytes(picture)
 
 
 def run(project: Project) -> int:
     """Executes every notebook into build/ and writes the page; the number of failures."""
     results = _empty(project, "results")
     folder = _empty(project, "notebooks")
+    gflops = _measure(project)
     executions = []
     for stem in project.stems():
-        print(f"{stem} ...", flush=True)
-        execution = execute(project, stem, results)
-        print(_report(execution), flush=True)
+        execution = _execute(project, stem, results, gflops)
         nbformat.write(execution.notebook, folder / f"{stem}.ipynb")
         executions.append(execution)
     index = write_pages(project, executions, recorded.read(results / f"{profile()}.json"))
     print(f"\nOpen {index.relative_to(project.root)} in a browser.")
     return sum(execution.error is not None for execution in executions)
+
+
+def show_profile(project: Project, stems: Sequence[str]) -> int:
+    """Executes notebooks and prints the CPU time of their cells; the number of failures."""
+    results = _empty(project, "profile")
+    gflops = _measure(project)
+    failures = 0
+    for stem in stems:
+        execution = _execute(project, stem, results, gflops)
+        for cell in execution.cells:
+            if cell.cpu_seconds > PROFILED_SECONDS:
+                print(f"{cell.cpu_seconds:8.1f} s  cell {cell.number:2}  {cell.first_line}")
+        print(f"{execution.costs.cpu_seconds:8.1f} s  of CPU time in all\n", flush=True)
+        failures += execution.error is not None
+    return failures
+
+
+def run_again(project: Project, stems: Sequence[str], write: bool = False) -> int:
+    """Runs all cells of notebooks twice, and counts what is wrong.
+
+    Args:
+        project: the checkout.
+        stems: names of the notebooks.
+        write: write the cells that fail to notebooks/rerun_known.json, instead of comparing.
+    """
+    results = _empty(project, "rerun")
+    known = rerun.read_known(project)
+    failures = {}
+    count = 0
+    for stem in stems:
+        progress = Progress(stem)
+        progress.start("every code cell, and then every code cell again")
+        error, failures[stem] = rerun.run_twice(project, stem, results, progress.cell)
+        wrong = [error] if error else []
+        if not error and not write:
+            wrong += rerun.problems(known.get(stem, []), failures[stem])
+        progress.end(f"{len(failures[stem])} cells fail when they run again")
+        for line in wrong:
+            print(f"{stem}: {line}", flush=True)
+        count += len(wrong)
+    if write and not count:
+        rerun.write_known(project, failures)
+    return count
 
 
 def check_all(project: Project) -> int:
@@ -186,10 +241,40 @@ def _empty(project: Project, name: str) -> Path:
     return folder
 
 
-def _report(execution: Execution) -> str:
-    costs = execution.costs
+def _measure(project: Project) -> float:
+    """Measures this machine, and says how fast it computes, in GFLOP/s."""
+    gflops = machine.gflops(offline_environment(project.build))
+    print(f"This machine: {gflops:.3g} GFLOP/s on {usable_cores()} threads", flush=True)
+    return gflops
+
+
+def _execute(project: Project, stem: str, results: Path, gflops: float) -> Execution:
+    """Executes one notebook, and says what to expect, how far it is, and how it ended."""
+    expected = f"no costs are known of profile {profile()!r}"
+    if profile() == pairing.COMMITTED_PROFILE:
+        expected = expectation(pairing.read_costs(project).get(stem), gflops)
+    progress = Progress(stem)
+    progress.start(expected)
+    execution = execute(project, stem, results, on_cell=progress.cell)
+    costs = replace(execution.costs, gflops=gflops)
     outcome = execution.error or "ok"
-    return f"{execution.stem}: {outcome}, {costs.seconds:.1f} s, {costs.peak_mb:,.0f} MB"
+    progress.end(f"{outcome}, {costs.seconds:.1f} s, {costs.peak_mb:,.0f} MB")
+    return replace(execution, costs=costs)
+
+
+def _chosen(project: Project, names: Sequence[str]) -> list[str]:
+    """The notebooks that these names begin, as "01" does; all if there are none.
+
+    Raises:
+        SystemExit: a name begins none.
+    """
+    chosen = []
+    for name in names:
+        found = [stem for stem in project.stems() if stem.startswith(name)]
+        if not found:
+            raise SystemExit(f"no notebook begins with {name!r}: {', '.join(project.stems())}")
+        chosen += found
+    return chosen or project.stems()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -198,15 +283,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     commands = parser.add_subparsers(dest="command", required=True)
-    for name in ("sync", "execute", "run", "check", "test"):
+    for name in ("sync", "execute", "run", "check", "test", "profile", "rerun"):
         commands.add_parser(name)
     commands.choices["execute"].add_argument("--all", action="store_true")
+    for name in ("profile", "rerun"):
+        commands.choices[name].add_argument("stems", nargs="*", metavar="STEM")
+    commands.choices["rerun"].add_argument("--write", action="store_true")
     options = parser.parse_args(arguments)
-    project = Project()
+    return min(1, _do(Project(), options))
+
+
+def _do(project: Project, options: argparse.Namespace) -> int:
+    """Does one command; the number of failures."""
     if options.command == "execute":
-        return min(1, execute_stale(project, options.all))
+        return execute_stale(project, options.all)
+    if options.command == "profile":
+        return show_profile(project, _chosen(project, options.stems))
+    if options.command == "rerun":
+        return run_again(project, _chosen(project, options.stems), options.write)
     command = {"sync": sync_all, "run": run, "check": check_all, "test": test}[options.command]
-    return min(1, command(project))
+    return command(project)
 
 
 if __name__ == "__main__":

@@ -160,22 +160,34 @@ def read_costs(project: Project) -> dict[str, dict[str, float]]:
 
 
 def cost_card(project: Project, stem: str) -> str:
-    """Markdown table of what the notebook costs, per profile."""
-    rows = ["| profile | time | peak memory | download |", "| --- | --- | --- | --- |"]
+    """Markdown of what the notebook costs: one row, and a line on what other profiles download."""
     costs = read_costs(project).get(stem)
-    code = project.source(stem).read_text(encoding="utf-8")
-    for profile in PROFILES.values():
-        measured = "not measured | not measured"
-        if profile.name == COMMITTED_PROFILE and costs:
-            measured = (
-                f"{costs['seconds']:.0f} s on {costs['cores']} CPU cores | "
-                f"{costs['peak_mb'] / 1000:.1f} GB"
-            )
-        megabytes = sum(
-            WEIGHTS[getattr(profile, kind)]["megabytes"]
-            for kind in ("dinov2", "clip", "diffusion")
-            if f"load_{kind}(" in code and profile.name != COMMITTED_PROFILE
+    measured = "not measured | not measured"
+    if costs:
+        rate = f", {costs['gflops']:.0f} GFLOP/s together" if costs.get("gflops") else ""
+        measured = (
+            f"{costs['seconds']:.0f} s on {costs['cores']} CPU cores{rate} | "
+            f"{costs['peak_mb'] / 1000:.1f} GB"
         )
-        download = f"{megabytes:,} MB, once" if megabytes else "nothing"
-        rows.append(f"| `{profile.name}` | {measured} | {download} |")
-    return "\n".join(rows)
+    rows = [
+        "| profile | time | peak memory | download |",
+        "| --- | --- | --- | --- |",
+        f"| `{COMMITTED_PROFILE}` | {measured} | nothing |",
+    ]
+    return "\n".join([*rows, "", _downloads(project, stem)])
+
+
+def _downloads(project: Project, stem: str) -> str:
+    """A sentence on what a notebook downloads under the profiles of the hub."""
+    code = project.source(stem).read_text(encoding="utf-8")
+    kinds = [kind for kind in ("dinov2", "clip", "diffusion") if f"load_{kind}(" in code]
+    first_with: dict[int, str] = {}  # megabytes -> profile; models with registers weigh the same
+    for profile in PROFILES.values():
+        if profile.name != COMMITTED_PROFILE:
+            weights = [WEIGHTS[getattr(profile, kind)]["megabytes"] for kind in kinds]
+            first_with.setdefault(sum(weights), profile.name)
+    sizes = [f"{megabytes:,} MB (`{name}`)" for megabytes, name in first_with.items()]
+    if not kinds:
+        sizes = ["nothing"]
+    table = "../README.md#profiles-the-same-notebooks-on-the-real-models"
+    return f"[Other profiles]({table}) download once: {', '.join(sizes)}."
