@@ -13,7 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from dinov2_helpers.results import write_whole
+from dinov2_helpers.writing import write_whole
 
 RESULTS = Path(__file__).resolve().parent / "results"
 

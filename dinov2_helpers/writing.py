@@ -1,11 +1,19 @@
-"""Files that are there whole or not at all."""
+"""Files that are whole or not there."""
 
 import secrets
 from pathlib import Path
 
 
 def write_whole(path: Path, data: bytes) -> None:
-    """Write a file so that a reader never meets half of it; its folder is made if need be."""
+    """Write a file so that a reader never meets half of it.
+
+    Args:
+        path: The file; its folder is made if need be.
+        data: All that it is to hold.
+
+    Raises:
+        OSError: It cannot be written; what stood there before is left as it was.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.{secrets.token_hex(4)}.partial")
     try:

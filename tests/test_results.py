@@ -1,10 +1,14 @@
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
+from filelock import FileLock, Timeout
 
-from dinov2_helpers import results
-from dinov2_helpers.results import claim, record, results_dir, say
+from dinov2_helpers import claims
+from dinov2_helpers.claims import claim, record, results_dir, say
+from tools.project import ROOT
 from tools.readme import ledger
 from tools.recorded import read
 
@@ -69,12 +73,52 @@ def test_a_failing_write_leaves_the_old_file(folder, monkeypatch):
     assert json.loads((folder / "tiny.json").read_text()) == {"01.a": 1}
 
 
+RECORDS_MANY = """
+import sys
+from dinov2_helpers.claims import record
+
+print("ready", flush=True)
+sys.stdin.readline()
+for i in range(150):
+    record(f"01.{sys.argv[1]}_{i}", i)
+"""
+
+
+def test_two_processes_that_record_at_once_lose_nothing():
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    command = [sys.executable, "-c", RECORDS_MANY]
+    processes = [subprocess.Popen([*command, name], **pipes) for name in ("one", "two")]
+    for process in processes:
+        assert process.stdout.readline() == "ready\n"
+    for process in processes:
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    for process in processes:
+        process.communicate(timeout=120)
+        assert process.returncode == 0
+    assert recorded() == {f"01.{name}_{i}": i for name in ("one", "two") for i in range(150)}
+
+
+def test_a_results_file_that_another_holds_for_long_is_named(folder, monkeypatch):
+    record("01.a", 1)
+    monkeypatch.setattr(claims, "LOCK_SECONDS", 0.1)
+    with FileLock(folder / "tiny.lock"), pytest.raises(Timeout, match=r"tiny\.lock"):
+        record("01.a", 2)
+    assert recorded() == {"01.a": 1}
+
+
+def test_without_a_setting_results_go_where_git_ignores_them(monkeypatch):
+    monkeypatch.delenv("DINOV2_RESULTS")
+    command = ["git", "check-ignore", "--quiet", str(results_dir() / "tiny.json")]
+    assert subprocess.run(command, cwd=ROOT, check=False).returncode == 0
+
+
 def test_results_go_to_the_checkout_or_beside_the_notebook(tmp_path, monkeypatch):
     monkeypatch.delenv("DINOV2_RESULTS")
-    monkeypatch.setattr(results, "__file__", str(tmp_path / "dinov2_helpers" / "results.py"))
+    monkeypatch.setattr(claims, "__file__", str(tmp_path / "dinov2_helpers" / "claims.py"))
     assert str(results_dir()) == "results"
     (tmp_path / "notebooks").mkdir()
-    assert results_dir() == tmp_path / "notebooks" / "results"
+    assert results_dir() == tmp_path / "build" / "results"
 
 
 def test_the_ledger_is_a_table_of_the_claims_in_order(folder):

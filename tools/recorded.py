@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from dinov2_helpers.writing import write_whole
+
 RELATIVE_TOLERANCE = 0.02
 ABSOLUTE_TOLERANCE = 0.01
 # Keys that end like this depend on the machine: they must exist, their values may differ.
@@ -17,10 +19,9 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def write(path: Path, entries: Mapping[str, Any]) -> None:
-    """Writes a sorted results file, as `dinov2_helpers.results` does."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Writes a sorted results file, as `dinov2_helpers.claims` does."""
     text = json.dumps(entries, indent=2, sort_keys=True, ensure_ascii=False)
-    path.write_text(text + "\n", encoding="utf-8", newline="\n")
+    write_whole(path, f"{text}\n".encode())
 
 
 def files(profile: str) -> tuple[str, str]:

@@ -34,6 +34,7 @@ print(about())
 # versions. Should one be missing or too old all the same, `pip check` says so.
 COLAB_HAS = {
     "accelerate",
+    "filelock",
     "huggingface-hub",
     "ipywidgets",
     "jupyterlab",

@@ -75,7 +75,7 @@ from sklearn.preprocessing import StandardScaler
 
 # %%
 from dinov2_helpers import extract_features, load_dinov2, plotting, samples, stream_features
-from dinov2_helpers.results import claim, record, say
+from dinov2_helpers.claims import claim, record, say
 from dinov2_helpers.widgets import Explorer
 
 dinov2 = load_dinov2()

@@ -73,7 +73,7 @@ from dinov2_helpers import (
     stream_features,
     to_pixels,
 )
-from dinov2_helpers.results import claim, record, say
+from dinov2_helpers.claims import claim, record, say
 from dinov2_helpers.widgets import Explorer
 
 dinov2, clip = load_dinov2(), load_clip()

@@ -76,8 +76,8 @@ from sklearn.linear_model import RidgeCV
 
 # %%
 from dinov2_helpers import extract_features, load_clip, load_dinov2, plotting, samples
+from dinov2_helpers.claims import claim, record, say
 from dinov2_helpers.pictures import ImageError, iter_images, open_image, to_pixels
-from dinov2_helpers.results import claim, record, say
 from dinov2_helpers.widgets import Explorer
 
 dinov2 = load_dinov2()

@@ -79,7 +79,7 @@ from dinov2_helpers import (
     samples,
     stream_features,
 )
-from dinov2_helpers.results import claim, record, say
+from dinov2_helpers.claims import claim, record, say
 from dinov2_helpers.widgets import Explorer
 
 dinov2 = load_dinov2()

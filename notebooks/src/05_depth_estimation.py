@@ -69,7 +69,7 @@ from skimage.filters import sobel
 from torch import nn
 
 from dinov2_helpers import extract_features, load_dinov2, plotting, samples
-from dinov2_helpers.results import claim, record, say
+from dinov2_helpers.claims import claim, record, say
 from dinov2_helpers.widgets import Explorer
 
 dinov2 = load_dinov2()

@@ -83,8 +83,8 @@ from dinov2_helpers import (
     plotting,
     samples,
 )  # fmt: skip
+from dinov2_helpers.claims import claim, record, say
 from dinov2_helpers.pictures import printable, range_warning, read_mask
-from dinov2_helpers.results import claim, record, say
 from dinov2_helpers.widgets import Explorer
 
 dinov2 = load_dinov2()

@@ -83,7 +83,7 @@ from dinov2_helpers import (
     samples,
     to_pixels,
 )
-from dinov2_helpers.results import claim, record, say
+from dinov2_helpers.claims import claim, record, say
 from dinov2_helpers.widgets import Explorer
 
 dinov2, clip, pipeline = load_dinov2(), load_clip(), load_diffusion()
