@@ -12,10 +12,11 @@ import nbformat
 from nbformat import NotebookNode
 
 from dinov2_helpers.models import PROFILES, WEIGHTS
-from tools import blocks
+from tools import blocks, imports, syntax
 from tools.project import Project
 
 COMMITTED_PROFILE = "tiny"
+PACKAGES = ("dinov2_helpers", "dinov2_scale")  # those of our own that notebooks import
 FINISHED_PICTURE = "finished-picture"
 KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
 
@@ -92,15 +93,26 @@ def sync(project: Project, stem: str) -> NotebookNode:
 
 
 def fingerprint(project: Project, notebook: NotebookNode) -> str:
-    """SHA-256 of all that outputs depend on: code cells, helper package, list of data hashes."""
+    """SHA-256 of all that outputs depend on: code, own modules and their JSON files, data.
+
+    The modules are those of `PACKAGES` that the notebook imports and those that they import in
+    turn; of the packages in use, all JSON files. Comments and docstrings do not count.
+    """
+    codes = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
+    modules = imports.find_modules(project.root, PACKAGES)
+    asked: set[str] = set()
+    for code in filter(syntax.is_python, codes):
+        asked |= imports.targets(imports.statements(code), modules)
+    used = imports.reached(asked, modules)
     digest = hashlib.sha256()
-    for cell in notebook.cells:
-        if cell.cell_type == "code":
-            digest.update(cell.source.encode() + b"\0")
-    for path in sorted((project.root / "dinov2_helpers").rglob("*.py")):
-        digest.update(
-            path.relative_to(project.root).as_posix().encode() + b"\0" + path.read_bytes()
-        )
+    for code in codes:
+        digest.update(syntax.cell_digest(code).encode())
+    for name in sorted(used):
+        digest.update(f"{name} {syntax.module_digest(modules[name].read_bytes())}\n".encode())
+    for package in sorted({name.split(".")[0] for name in used}):
+        for path in sorted((project.root / package).rglob("*.json")):
+            digest.update(f"{path.relative_to(project.root).as_posix()}\n".encode())
+            digest.update(path.read_bytes())
     digest.update((project.root / "data" / "MANIFEST.sha256").read_bytes())
     return digest.hexdigest()
 
