@@ -76,8 +76,10 @@ bench: $(STAMP)  ## measure speed on a quiet machine, beside other libraries; pr
 	$(PY) -m benchmarks.anomaly
 	$(PY) -m benchmarks.table
 
-wheel: $(STAMP)  ## build dist/*.whl, which carries the sample data and the embedded models
-	$(PIP) wheel --quiet --no-deps --wheel-dir dist .
+wheel:  ## build dist/*.whl, which carries the sample data and the embedded models
+	$(PYTHON) -m venv build/wheel
+	build/wheel/bin/python -m pip wheel --quiet --no-deps --wheel-dir dist .
+	rm -rf build/wheel
 
 clean:  ## remove what was built, except .venv
 	rm -rf build dist .mypy_cache .pytest_cache .ruff_cache

@@ -10,8 +10,9 @@ import pytest
 
 from tools import colab, pairing
 from tools.project import ROOT, Project
-from tools.setup_cell import COLAB_HAS, lacking, setup_cell
+from tools.setup_cell import COLAB_HAS, lacking, setup_cell, setup_cell_of
 
+DEPENDENCIES = Project().dependencies
 PACKAGES = {
     "google": ("google-colab", "1.0.0"),
     "huggingface_hub": ("huggingface-hub", "0.36.0"),
@@ -55,7 +56,7 @@ class PaperColab:
             (self.folder / name).write_text(text)
 
     def run(self, repository="owner/name"):
-        exec(setup_cell(repository), {})
+        exec(setup_cell(repository, DEPENDENCIES), {})
 
     def packages(self):
         """Stands for `packages_distributions`: the package is there once pip has installed it."""
@@ -83,7 +84,8 @@ def paper(tmp_path, monkeypatch):
     versions = dict(PACKAGES.values())
     monkeypatch.setattr("importlib.metadata.packages_distributions", paper.packages)
     monkeypatch.setattr("importlib.metadata.version", versions.__getitem__)
-    monkeypatch.setattr("dinov2_helpers.models.about", lambda: "Profile tiny")
+    monkeypatch.setattr("dinov2_helpers.course.about", lambda: "Profile tiny")
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PATH", os.pathsep.join([str(tmp_path), os.environ["PATH"]]))
     return paper
 
@@ -96,7 +98,7 @@ def test_what_is_missing_is_added_and_all_else_is_kept(paper, capsys):
         "Profile tiny",
     ]
     assert [call.split()[0] for call in paper.calls] == ["--no-color", "install", "check"]
-    assert paper.calls[0].endswith(" ".join(lacking()))
+    assert paper.calls[0].endswith(" ".join(lacking(DEPENDENCIES)))
 
 
 def test_an_old_transformers_is_replaced_and_the_line_says_so(paper, capsys):
@@ -183,18 +185,23 @@ def test_the_real_pip_does_not_replace_numpy(paper, capsys, monkeypatch):
 
 
 def test_the_wheel_beside_the_notebook_is_enough_without_a_repository(paper):
-    paper.answers(answer=FAISS)
+    paper.answers(answer=FAISS, **{"dinov2_in_practice-0.1.0-py3-none-any.whl": ""})
     paper.run(repository="")
     assert paper.calls[1] == "install --no-deps --no-index --find-links=. dinov2-in-practice"
 
 
+def test_without_wheel_and_repository_it_says_what_to_do_before_pip(paper):
+    with pytest.raises(FileNotFoundError, match=r"dist/dinov2_in_practice-.*make wheel.*again"):
+        paper.run(repository="")
+    assert paper.calls == []
+
+
 def test_only_torch_has_a_bound_among_what_colab_is_not_asked_for():
-    dependencies = Project().pyproject["project"]["dependencies"]
-    names = {re.match(r"[\w-]+", line)[0] for line in dependencies}
+    names = {re.match(r"[\w-]+", line)[0] for line in DEPENDENCIES}
     # another one lengthens the cell: is it in Colab's list, see tools/setup_cell.py?
     assert names - COLAB_HAS == {"faiss-cpu", "transformers", "diffusers"}
     assert names >= COLAB_HAS
-    unasked = set(dependencies) - set(lacking())
+    unasked = set(DEPENDENCIES) - set(lacking(DEPENDENCIES))
     assert {line for line in unasked if line not in names} == {"torch>=2.6"}
 
 
@@ -217,9 +224,7 @@ def test_a_badge_opens_its_own_notebook(published, stem):
 
 
 def test_the_repository_is_named_in_one_place(published):
-    assert "pip install --no-deps git+https://github.com/some-owner/some-name" in (
-        published.setup_cell
-    )
+    assert '"git+https://github.com/some-owner/some-name"' in setup_cell_of(published)
     files = [*(ROOT / "tools").glob("*.py"), *(ROOT / "dinov2_helpers").glob("*.py")]
     readers = [file.name for file in files if '["repository"]' in file.read_text()]
     assert readers == ["project.py"]
@@ -324,6 +329,6 @@ def test_what_is_wrong_in_the_kernel_is_found(tmp_path, said, other, complaint):
 def test_the_trial_has_the_set_up_cell_and_the_imports_of_the_notebook(stem):
     notebook = colab.tried(Project(), stem, "git", full=False)
     _, setup, imports, _, again = [cell.source for cell in notebook.cells]
-    assert setup == again == setup_cell(colab.REPOSITORY)
+    assert setup == again == setup_cell(colab.REPOSITORY, DEPENDENCIES)
     compile(imports, stem, "exec")
     assert "import numpy as np" in imports and "from dinov2_helpers import" in imports

@@ -15,7 +15,7 @@ from bs4 import BeautifulSoup
 from hatchling.builders.wheel import WheelBuilder
 
 from tools import blocks, notebooks, pairing, recorded
-from tools.checks import check
+from tools.checks import SETUP_LINES, check
 from tools.execution import Costs, Execution, execute, offline_environment, strip
 from tools.lift import exercise_problems, lift
 from tools.page import write_pages
@@ -533,9 +533,9 @@ def test_the_index_says_which_notebook_failed(project):
 
 @pytest.mark.parametrize("repository", ["", "some-owner/a-repository-with-a-long-name"])
 def test_the_set_up_cell_is_valid_and_short(repository, tmp_path):
-    code = setup_cell(repository)
+    code = setup_cell(repository, Project().dependencies)
     ast.parse(code)
-    assert len(code.splitlines()) <= 15
+    assert len(code.splitlines()) <= SETUP_LINES
     assert max(map(len, code.splitlines())) <= 100
     assert ("github.com" in code) == bool(repository)
 

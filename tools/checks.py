@@ -9,8 +9,9 @@ from nbformat import NotebookNode
 
 from tools import blocks, pairing
 from tools.project import Project
+from tools.setup_cell import setup_cell_of
 
-SETUP_LINES = 15
+SETUP_LINES = 26
 CELL_LINES = 20
 IMAGE_BYTES = 250_000
 NOTEBOOK_BYTES = 2_000_000
@@ -97,16 +98,18 @@ def _skeleton(notebook: NotebookNode) -> Iterator[str]:
 
 def _setup_cell(project: Project, notebook: NotebookNode) -> Iterator[str]:
     code = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
-    if not code or code[0] != project.setup_cell:
+    current = setup_cell_of(project)
+    if not code or code[0] != current:
         yield "its first code cell is not the set-up cell: python -m tools.setup_cell prints it"
-    if len(project.setup_cell.splitlines()) > SETUP_LINES:
+    if len(current.splitlines()) > SETUP_LINES:
         yield f"the set-up cell has more than {SETUP_LINES} lines"
 
 
 def _code_cells(notebook: NotebookNode) -> Iterator[str]:
-    for number, cell in enumerate(notebook.cells, start=1):
+    numbered = [c for c in enumerate(notebook.cells, start=1) if c[1].cell_type == "code"]
+    for number, cell in numbered[1:]:  # the first one is the set-up cell, with a limit of its own
         lines = len(cell.source.splitlines())
-        if cell.cell_type == "code" and lines > CELL_LINES:
+        if lines > CELL_LINES:
             yield f"cell {number} has {lines} lines of code, more than {CELL_LINES}"
 
 

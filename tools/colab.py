@@ -228,7 +228,7 @@ def tried(project: Project, stem: str, variant: str, full: bool) -> NotebookNode
     """
     notebook = pairing.read_source(project, stem)
     codes = [cell for cell in notebook.cells if cell.cell_type == "code"]
-    codes[0].source = setup_cell(VARIANTS[variant])
+    codes[0].source = setup_cell(VARIANTS[variant], project.dependencies)
     probed = [v4.new_code_cell(BEFORE), codes[0]]
     probed += codes[1:] if full else [v4.new_code_cell(imports(notebook))]
     again = v4.new_code_cell(codes[0].source)

@@ -14,6 +14,7 @@ from nbformat import NotebookNode
 from dinov2_helpers.models import PROFILES, WEIGHTS
 from tools import blocks, imports, syntax
 from tools.project import Project
+from tools.setup_cell import setup_cell_of
 
 COMMITTED_PROFILE = "tiny"
 PACKAGES = ("dinov2_helpers", "dinov2_scale")  # those of our own that notebooks import
@@ -67,8 +68,9 @@ def renew_setup_cell(project: Project, stem: str) -> None:
     text = path.read_text(encoding="utf-8")
     before, marker, rest = text.partition("# %%\n")
     cell, *after = re.split(r"\n+(?=# %%)", rest, maxsplit=1)
-    if "google.colab" in cell and cell != project.setup_cell:
-        renewed = "\n\n".join([before + marker + project.setup_cell, *after])
+    current = setup_cell_of(project)
+    if "google.colab" in cell and cell != current:
+        renewed = "\n\n".join([before + marker + current, *after])
         path.write_text(renewed, encoding="utf-8", newline="\n")
 
 

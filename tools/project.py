@@ -6,8 +6,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from tools.setup_cell import setup_cell
-
 if sys.version_info >= (3, 11):
     import tomllib
 else:
@@ -44,11 +42,9 @@ class Project:
         return self.settings["repository"]
 
     @property
-    def setup_cell(self) -> str:
-        """Text of the set-up cell."""
-        if self.setup_code is not None:
-            return self.setup_code
-        return setup_cell(self.repository)
+    def dependencies(self) -> list[str]:
+        """What the package itself requires, without its extras."""
+        return self.pyproject["project"]["dependencies"]
 
     @property
     def build(self) -> Path:
