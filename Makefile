@@ -74,6 +74,7 @@ bench: $(STAMP)  ## measure speed on a quiet machine, beside other libraries; pr
 	$(PIP) install --quiet --editable '.[bench]'
 	$(PY) -m benchmarks.extraction
 	$(PY) -m benchmarks.anomaly
+	$(PY) -m benchmarks.passages
 	$(PY) -m benchmarks.table
 
 wheel:  ## build dist/*.whl, which carries the sample data and the embedded models

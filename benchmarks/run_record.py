@@ -6,12 +6,13 @@ import datetime
 import json
 import os
 import platform
-import resource
 import sys
 import time
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from dinov2_helpers.writing import write_whole
 
@@ -50,6 +51,10 @@ def processor() -> str:
 
 def peak_mb() -> int:
     """Largest resident memory of this process so far, in 10^6 bytes."""
+    if sys.platform == "win32":
+        return round(psutil.Process().memory_info().peak_wset / 1e6)
+    import resource  # not on Windows
+
     unit = 1 if sys.platform == "darwin" else 1024
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6)
 

@@ -1,6 +1,8 @@
 """The benchmarks, at sizes that take seconds."""
 
 import json
+import subprocess
+import sys
 import time
 
 import numpy as np
@@ -9,9 +11,10 @@ import torch
 from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks import anomaly, extraction, faiss_indexes, growth, run_record, table, ways
+from benchmarks import anomaly, extraction, faiss_indexes, growth, passages, run_record, table, ways
 from dinov2_helpers import load_dinov2
 from dinov2_helpers.samples import data_dir
+from tools.project import ROOT
 
 ROW = {
     "n", "index", "setting", "recall", "build_seconds", "bytes_per_vector", "code_bytes_per_vector",
@@ -325,6 +328,27 @@ def test_the_table_and_the_lines_of_the_readme(tmp_path, monkeypatch, capsys):
     assert share == "Share of the floor of ours in OpenVINO: 88% (base)."
     assert "From 10 to 1,000 pictures at 112 px" in grown
     assert "20.0 and 21.0 ms" in grown and "1,310 MB" in grown
+
+
+def test_the_passages_of_the_readme_are_made_from_the_committed_results():
+    made = passages.passages()
+    assert made.keys() == {"bench", "sizing"}
+    for name, text in made.items():
+        committed = passages.path_of(name).read_text(encoding="utf-8")
+        assert committed == f"{text}\n", "run `python -m benchmarks.passages`"
+
+
+def test_a_passage_is_not_made_from_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(table, "RESULTS", tmp_path)
+    monkeypatch.setattr(passages, "RESULTS", tmp_path)
+    assert passages.main() == 0
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_passages_can_be_made_where_there_is_no_module_resource():
+    """Which is so on Windows."""
+    script = "import sys, psutil; sys.modules['resource'] = None; import benchmarks.passages"
+    subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=True)
 
 
 def test_committed_results_are_complete():

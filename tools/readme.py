@@ -1,14 +1,13 @@
 """Generated passages of README.md and docs/scaling.md.
 
-`python -m tools.readme` writes them, `--check` compares them.
+`python -m tools.readme` writes them, `--check` compares them. Those on speed are files that
+`python -m benchmarks.passages` makes.
 """
 
 import argparse
 import sys
 from collections.abc import Mapping, Sequence
 
-from benchmarks import sizing, table
-from benchmarks.run_record import RESULTS
 from dinov2_helpers.models import PROFILES, WEIGHTS
 from tools import blocks, pairing, recorded
 from tools.project import Project
@@ -22,8 +21,8 @@ def passages(project: Project) -> dict[str, str]:
         "ledger": ledger(recorded.read(project.results / claims)),
         "profiles": _profiles(),
         "weights": _weights(),
-        "bench": _bench(),
-        "sizing": _sizing(),
+        "bench": _measured(project, "bench"),
+        "sizing": _measured(project, "sizing"),
     }
 
 
@@ -84,17 +83,12 @@ def _weights() -> str:
     return _table(("on the Hugging Face hub", "revision", "download", "licence"), rows)
 
 
-def _bench() -> str:
-    lines = [_table(table.readme_heads(), table.readme_rows()), *table.readme_lines()]
-    return "\n\n".join(lines)
-
-
-def _sizing() -> str:
-    report = table.read(RESULTS / "extraction.json")
-    decoding = [1 / floor["decoding_seconds"] for floor in report["floors"].values()]
-    sizes = _table(sizing.HEADS, sizing.rows(report))
-    machine = f"{table.machine(report['run'])}; they decode {min(decoding):.0f} pictures a second"
-    return f"{sizes}\n\nThese CPU cores: {machine}."
+def _measured(project: Project, name: str) -> str:
+    """A passage that the benchmarks have made from their results."""
+    path = project.root / "benchmarks" / "results" / f"{name}.md"
+    if not path.exists():
+        raise FileNotFoundError(f"{path} does not exist: run `python -m benchmarks.passages`")
+    return path.read_text(encoding="utf-8")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,0 +1,52 @@
+"""The passages of README.md and docs/scaling.md that the committed results make.
+
+    python -m benchmarks.passages
+
+writes them to `benchmarks/results/*.md`, from where `python -m tools.readme` takes them.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks import sizing, table
+from benchmarks.run_record import RESULTS
+from dinov2_helpers.writing import write_whole
+
+
+def passages() -> dict[str, str]:
+    """Markdown of each passage, by the name of its file; none for what was never measured."""
+    made = {}
+    lines = table.readme_lines()
+    if lines:
+        made["bench"] = "\n\n".join([_markdown(table.readme_heads(), table.readme_rows()), *lines])
+    report = table.read(RESULTS / "extraction.json")
+    if report:
+        decoding = min(1 / floor["decoding_seconds"] for floor in report["floors"].values())
+        machine = f"{table.machine(report['run'])}; they decode {decoding:.0f} pictures a second"
+        sizes = _markdown(sizing.HEADS, sizing.rows(report))
+        made["sizing"] = f"{sizes}\n\nThese CPU cores: {machine}."
+    return made
+
+
+def _markdown(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [heads, ["---"] * len(heads), *rows]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
+
+
+def path_of(name: str) -> Path:
+    """File of a passage."""
+    return RESULTS / f"{name}.md"
+
+
+def main() -> int:
+    """Writes the files."""
+    for name, text in passages().items():
+        write_whole(path_of(name), f"{text}\n".encode())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
