@@ -7,6 +7,7 @@ import pytest
 
 from dinov2_helpers import ModelError
 from dinov2_helpers.models import PROFILES, WEIGHTS
+from tools import prefetch as tool
 from tools.prefetch import main, prefetch
 
 
@@ -46,6 +47,14 @@ def test_every_file_is_listed_with_size_and_hash(cache):
 def test_what_cannot_be_had_is_an_error_that_names_it(cache):
     with pytest.raises(ModelError, match=r"No DINOv2 'base'.*once with network"):
         prefetch("base")
+
+
+def test_what_comes_is_said_before_it_comes(monkeypatch, capsys):
+    done = []
+    monkeypatch.setattr(tool.course, "show_messages", lambda: done.append("messages are shown"))
+    monkeypatch.setattr(tool, "prefetch", lambda profile: [*done, profile])
+    main(["small"])
+    assert capsys.readouterr().out == "messages are shown\nsmall\n"
 
 
 def test_nothing_is_to_be_downloaded_for_tiny(capsys):

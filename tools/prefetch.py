@@ -2,22 +2,21 @@
 
     python -m tools.prefetch small
 
-Each model is loaded, which shows that it is whole, and its files are listed with sizes and hashes.
+Before a download it says what comes, how large it is and from where. Each model is loaded, which
+shows that it is whole, and its files are listed with sizes and hashes.
 Afterwards the notebooks run under that profile without a network.
 """
 
 import argparse
-import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub import constants, scan_cache_dir
 
-from dinov2_helpers import load_clip, load_diffusion, load_dinov2
+from dinov2_helpers import course, load_clip, load_diffusion, load_dinov2
+from dinov2_helpers.hashes import sha256_of
 from dinov2_helpers.models import PROFILES, WEIGHTS
-
-CHUNK = 2**24
 
 
 def cached_files(repo: str, revision: str) -> Iterator[tuple[str, Path]]:
@@ -30,15 +29,6 @@ def cached_files(repo: str, revision: str) -> Iterator[tuple[str, Path]]:
                         file.file_path.relative_to(commit.snapshot_path).as_posix(),
                         file.file_path,
                     )
-
-
-def sha256(path: Path) -> str:
-    """Hashes a file that may be larger than the memory."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def prefetch(profile: str) -> list[str]:
@@ -57,7 +47,7 @@ def prefetch(profile: str) -> list[str]:
         load(profile, device="cpu")
         for name, path in sorted(cached_files(repo, WEIGHTS[repo]["revision"])):
             size = path.stat().st_size
-            lines.append(f"{sha256(path)}  {size / 1e6:9.1f} MB  {repo}/{name}")
+            lines.append(f"{sha256_of(path)}  {size / 1e6:9.1f} MB  {repo}/{name}")
             total += size
     return [*lines, f"{total / 1e6:,.0f} MB in {constants.HF_HUB_CACHE}"]
 
@@ -66,7 +56,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Command line: see the module's text."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("profile", choices=[name for name in PROFILES if name != "tiny"])
-    print("\n".join(prefetch(parser.parse_args(arguments).profile)))
+    profile = parser.parse_args(arguments).profile
+    course.show_messages()
+    print("\n".join(prefetch(profile)))
 
 
 if __name__ == "__main__":

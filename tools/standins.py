@@ -9,7 +9,6 @@ than the real one, which a CPU cannot run within an hour.
 """
 
 import argparse
-import hashlib
 import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -32,6 +31,7 @@ from transformers import (
 )
 
 from dinov2_helpers import data_dir
+from dinov2_helpers.hashes import sha256_of
 from dinov2_helpers.models import PROFILES, WEIGHTS
 
 # the file of facebook/dinov2-base
@@ -210,7 +210,7 @@ def add_to_cache(cache: Path, repo: str, build: Callable[[str, Path], None]) -> 
         folder = Path(name)
         build(repo, folder)
         for file in sorted(path for path in folder.rglob("*") if path.is_file()):
-            blob = home / "blobs" / hashlib.sha256(file.read_bytes()).hexdigest()
+            blob = home / "blobs" / sha256_of(file)
             link = partial / file.relative_to(folder)
             link.parent.mkdir(parents=True, exist_ok=True)
             up = len(link.relative_to(home).parts) - 1

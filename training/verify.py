@@ -10,9 +10,10 @@ changed, is missing or is not listed.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import sys
 from pathlib import Path
+
+from dinov2_helpers.hashes import sha256_of
 
 MANIFEST = "MANIFEST.sha256"
 
@@ -29,7 +30,7 @@ def digests(data: Path) -> dict[str, str]:
     """
     names = {path.relative_to(data).as_posix(): path for path in data.rglob("*") if path.is_file()}
     return {
-        name: hashlib.sha256(path.read_bytes()).hexdigest()
+        name: sha256_of(path)
         for name, path in sorted(names.items())
         if name != MANIFEST and not any(part.startswith(".") for part in name.split("/"))
     }
