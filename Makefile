@@ -46,6 +46,7 @@ test: $(STAMP)  ## everything that must hold: style, types, units, data, noteboo
 	$(PY) -m mypy
 	$(PY) -m training.verify
 	$(PY) -m pytest
+	ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 $(PY) -m pytest -m computes
 	$(PY) -m tools.notebooks test
 
 rerun: $(STAMP)  ## run every cell of every notebook a second time, and name those that fail

@@ -15,6 +15,7 @@ from dinov2_helpers import extract_features, load_clip, load_dinov2, stream_feat
 from dinov2_helpers.models import onednn
 from dinov2_helpers.models import openvino as openvino_backend
 
+pytestmark = pytest.mark.computes
 CLOSE = 1e-5
 HAS_ONEDNN = onednn.available()
 needs_onednn = pytest.mark.skipif(not HAS_ONEDNN, reason="this PyTorch has no oneDNN")

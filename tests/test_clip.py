@@ -11,6 +11,7 @@ from transformers import CLIPImageProcessor, CLIPModel, CLIPProcessor, CLIPToken
 from dinov2_helpers import ModelError, extract_features, load_clip
 from dinov2_helpers.models import WEIGHTS
 
+pytestmark = pytest.mark.computes
 CLOSE = 1e-5
 TEXTS = ["a dog", "Cat, dog,  cat!", "", "a cat on a mat", "dog"]
 

@@ -16,6 +16,7 @@ from dinov2_helpers.extraction.forward import Computer
 from dinov2_helpers.extraction.job import Job
 from dinov2_helpers.pictures.pixels import geometry
 
+pytestmark = pytest.mark.computes
 CLOSE = 1e-5
 
 

@@ -12,6 +12,7 @@ from dinov2_helpers import extract_features, load_clip, load_diffusion, load_din
 from dinov2_helpers.models import PROFILES, WEIGHTS
 from tools import standins
 
+pytestmark = pytest.mark.computes
 CLOSE = 1e-5
 SIZES = {"224": None, "518": 518, "336x504": None}
 

@@ -20,6 +20,8 @@ from training.world.colours import COLOURS
 from training.world.material import a_toy
 from training.world.toys import CLASSES, EXCEPTIONS, PALETTES
 
+pytestmark = pytest.mark.computes
+
 
 def toy(name="dog", colour="red", x=100.0, flying=False):
     return {"class": name, "colour": colour, "flying": flying, "x": x}

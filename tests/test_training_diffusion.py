@@ -36,6 +36,7 @@ from training.diffusion.sampling import GUIDANCE, STEPS, make_pipeline, sample, 
 from training.diffusion.train import export, load_text
 from training.world.toys import CLASSES, EXCEPTIONS, PALETTES
 
+pytestmark = pytest.mark.computes
 CPU = torch.device("cpu")
 
 

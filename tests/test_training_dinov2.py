@@ -13,6 +13,8 @@ from training.dinov2.config import Recipe
 from training.dinov2.material import Pool
 from training.dinov2.train import Training, export
 
+pytestmark = pytest.mark.computes
+
 
 @pytest.fixture
 def generator():
