@@ -9,7 +9,7 @@ import torch
 from diffusers import StableDiffusionPipeline
 from sklearn.decomposition import PCA
 
-from training.clip.captions import Writer
+from training.captions import EnglishWriter
 from training.diffusion.autoencoder import (
     AutoencoderStage,
     Code,
@@ -98,7 +98,7 @@ def test_a_statement_says_all_there_is_to_say():
 
 
 def test_captions_vary_but_far_toys_are_always_said_to_be_far():
-    writer = Writer(np.random.default_rng(0))
+    writer = EnglishWriter(np.random.default_rng(0))
     near = {caption(writer, facts(toy())) for _ in range(100)}
     assert len(near) > 10 and not any("afar" in text for text in near)
     far = [caption(writer, facts(toy(), framing="wide")) for _ in range(20)]

@@ -38,10 +38,10 @@ surfaces; words outside its captions are spelt out, byte by byte, and mean nothi
 
 ## How it was made
 
-`python -m training.world.material --colours varied --views 2` rendered the pictures and
+`python -m training.world.material --colours crossed --views 2` rendered the pictures and
 `python -m training.clip.train --recipe cpu` trained on them: {steps} steps on two CPU cores,
 {minutes:.0f} minutes, {pictures} pictures. Captions are written anew at each step, with synonyms,
-counts, relations ("to the left of") and things left unsaid (`training/clip/captions.py`).
+counts, relations ("to the left of") and things left unsaid (`training/captions.py`).
 
 {notes}
 

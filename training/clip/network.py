@@ -7,6 +7,7 @@ from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 
 from training.clip.config import Recipe
 from training.clip.tokenizer import CONTEXT
+from training.convolutions import require_whole_blocks
 
 
 def make_clip(recipe: Recipe, tokenizer: CLIPTokenizer) -> CLIPModel:
@@ -58,9 +59,17 @@ class Guide(nn.Module):
     """A small convolutional image tower, which learns from far fewer pictures than a transformer.
 
     It shares the text tower and is thrown away in the end.
+
+    Args:
+        width: Channels of the first stage, a multiple of 8.
+        dim: Size of the embeddings.
+
+    Raises:
+        ValueError: The width is no multiple of 8.
     """
 
     def __init__(self, width: int, dim: int) -> None:
+        require_whole_blocks(width)
         super().__init__()
         self.channels = 8 * width
         self.stages = nn.Sequential(

@@ -1,4 +1,9 @@
-"""A byte-level BPE tokenizer in the format of CLIP's, for the few hundred words of our captions."""
+"""A byte-level BPE tokenizer in the format of CLIP's, for the few hundred words of our captions.
+
+CLIP's pattern splits a text into runs of letters, so a Chinese sentence is one "word". Its
+characters are learned as pieces of their own; as the first byte of a character is never a later
+byte of another, no piece can reach across two of them.
+"""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -8,7 +13,7 @@ from typing import Any
 from tokenizers.pre_tokenizers import ByteLevel
 from transformers import CLIPTokenizer
 
-CONTEXT = 32  # tokens, with the two that mark start and end
+CONTEXT = 32  # tokens that an English caption may have, with the two that mark start and end
 WORD_END = "</w>"
 START, END = "<|startoftext|>", "<|endoftext|>"
 
@@ -22,15 +27,27 @@ def learn_merges(words: Iterable[str]) -> list[Pair]:
     differently in each process; here the alphabet breaks them, so that a run can be repeated.
 
     Args:
-        words: Lower case, of letters that UTF-8 writes in one byte.
+        words: Lower case. One that is a single character of several bytes, as a Chinese one, also
+            becomes a piece that does not end a word.
     """
-    spelt = {word: [*word[:-1], word[-1] + WORD_END] for word in words}
+    spelt: list[list[str]] = []
+    for word in dict.fromkeys(words):
+        letters = _letters(word)
+        spelt.append([*letters[:-1], letters[-1] + WORD_END])
+        if len(word) == 1 < len(letters):
+            spelt.append(letters)
     merges: list[Pair] = []
-    while counts := Counter(pair for pieces in spelt.values() for pair in pairwise(pieces)):
+    while counts := Counter(pair for pieces in spelt for pair in pairwise(pieces)):
         best = min(counts, key=lambda pair: (-counts[pair], pair))
         merges.append(best)
-        spelt = {word: _merge(pieces, best) for word, pieces in spelt.items()}
+        spelt = [_merge(pieces, best) for pieces in spelt]
     return merges
+
+
+def _letters(word: str) -> list[str]:
+    """Spell a word, byte by byte, in the letters that stand for bytes in CLIP's vocabulary."""
+    spelling = ByteLevel(add_prefix_space=False, use_regex=False).pre_tokenize_str(word)
+    return list(spelling[0][0])
 
 
 def _merge(pieces: list[str], pair: Pair) -> list[str]:
@@ -44,13 +61,14 @@ def _merge(pieces: list[str], pair: Pair) -> list[str]:
     return merged
 
 
-def make_tokenizer(words: Iterable[str]) -> CLIPTokenizer:
-    """Make a tokenizer in which each given word is one token.
+def make_tokenizer(words: Iterable[str], context: int = CONTEXT) -> CLIPTokenizer:
+    """Make a tokenizer in which each given word or Chinese character is one token.
 
     Every other text is spelt, byte by byte, so no word is unknown.
 
     Args:
         words: As for `learn_merges`.
+        context: Largest number of tokens of a text, with the two that mark start and end.
 
     Returns:
         A tokenizer that `CLIPTokenizer.from_pretrained` reads back from its folder.
@@ -61,4 +79,4 @@ def make_tokenizer(words: Iterable[str]) -> CLIPTokenizer:
     pieces += [a + b for a, b in merges] + [START, END]
     vocabulary = {piece: number for number, piece in enumerate(dict.fromkeys(pieces))}
     options: Any = {"vocab": vocabulary, "merges": merges}
-    return CLIPTokenizer(**options, model_max_length=CONTEXT)
+    return CLIPTokenizer(**options, model_max_length=context)

@@ -1,6 +1,6 @@
 """Train the embedded CLIP from scratch on rendered pictures and their captions.
 
-    python -m training.world.material --out pairs --colours varied --views 2   # pictures first
+    python -m training.world.material --out pairs --colours crossed --views 2   # pictures first
     python -m training.clip.train --material pairs --recipe cpu --out runs/clip
 
 The same code runs on two CPU cores and on a GPU; a stopped run goes on where its last checkpoint
@@ -26,7 +26,8 @@ from torch import Tensor, nn
 from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 
 from training import checkpoint
-from training.clip.captions import Writer, mirrored, vocabulary
+from training.batches import Squares
+from training.captions import EnglishWriter, mirrored, vocabulary
 from training.clip.config import CLIP_MEAN, CLIP_STD, CPU, GPU, Recipe
 from training.clip.material import STORED, Pairs
 from training.clip.monitor import Monitor
@@ -81,7 +82,8 @@ class Training:
         torch.manual_seed(recipe.seed)
         self.recipe, self.out, self.device = recipe, out, torch.device(device)
         self.pairs = Pairs(material, self.device, limit)
-        self.tokenizer = make_tokenizer(vocabulary())
+        self.squares = Squares(self.pairs.facts, recipe.squares)
+        self.tokenizer = make_tokenizer(vocabulary("en"))
         clip: Any = make_clip(recipe, self.tokenizer)
         self.clip = clip.to(self.device)
         self.guide = Guide(recipe.guide_width, recipe.dim).to(self.device)
@@ -147,7 +149,7 @@ class Training:
         # By step, so that a resumed run draws what the stopped one would have drawn.
         rng = np.random.default_rng((self.recipe.seed, self.step))
         generator = torch.Generator(self.device).manual_seed(int(rng.integers(2**62)))
-        rows = rng.choice(len(self.pairs), size=min(n, len(self.pairs)), replace=False)
+        rows = self.squares.draw(rng, n)
         maps = augment.random_crop_maps(len(rows), self.recipe.area, generator)
         half = self.device.type == "cuda"
         pictures = self.pairs.pictures[torch.from_numpy(rows).to(self.device)]
@@ -161,7 +163,7 @@ class Training:
         n_grey = int(self.recipe.grey * len(rows))
         jittered[:n_grey] = jittered[:n_grey].mean(1, keepdim=True)
         pixels = augment.normalise(jittered, CLIP_MEAN, CLIP_STD)
-        writer = Writer(rng)
+        writer = EnglishWriter(rng)
         flipped = (maps[:, 0, 0] < 0).tolist()
         facts = [self.pairs.facts[row] for row in rows]
         shown = [mirrored(f, FRAME) if m else f for f, m in zip(facts, flipped, strict=True)]

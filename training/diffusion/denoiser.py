@@ -10,7 +10,7 @@ from diffusers import DDIMScheduler, UNet2DConditionModel
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from training.clip.captions import FAR, Writer
+from training.captions import FAR, EnglishWriter
 from training.clip.evaluation import with_colour
 from training.diffusion.autoencoder import Code
 from training.diffusion.config import FACTOR, Recipe
@@ -87,7 +87,7 @@ def statement(facts: Facts) -> str:
     return f"{text} {'flying over' if toy['flying'] else 'on'} {PLACES[facts['surface']][0]}"
 
 
-def caption(writer: Writer, facts: Facts) -> str:
+def caption(writer: EnglishWriter, facts: Facts) -> str:
     """Write a caption; one of a toy far away always says so, that the others mean near ones."""
     alone = len(facts["objects"]) == 1
     if kind(facts) == "wide" or (alone and writer.chance(PLAIN)):
@@ -162,7 +162,7 @@ class DenoiserStage(Stage):
         recipe = self.recipe
         rng = np.random.default_rng((recipe.seed, self.step))
         pictures, shown = self.material.draw(rng, recipe.batch)
-        writer = Writer(rng)
+        writer = EnglishWriter(rng)
         texts = ["" if writer.chance(recipe.silent) else caption(writer, facts) for facts in shown]
         clean = self.code.encode(pictures)
         generator = torch.Generator(self.device).manual_seed(int(rng.integers(2**62)))

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from training.clip.captions import mirrored
+from training.captions import mirrored
 from training.clip.material import Pairs
 from training.world.scene import FRAME
 

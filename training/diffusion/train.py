@@ -1,6 +1,6 @@
 """Train the embedded latent diffusion model from scratch on rendered pictures and their captions.
 
-    python -m training.world.material --out pairs --colours varied --views 2   # pictures first
+    python -m training.world.material --out pairs --colours crossed --views 2   # pictures first
     python -m training.diffusion.train --material pairs --recipe cpu --out runs/diffusion
 
 The same code runs on two CPU cores and on a GPU; a stopped run goes on where its last checkpoint
