@@ -11,7 +11,9 @@ import torch
 from dinov2_helpers import ModelError, load_dinov2
 from dinov2_helpers.lit import load_lit, project, sha256_of_weights
 from dinov2_helpers.samples import data_dir, load_scenes
+from training.intervals import shares, wilson
 from training.lit.config import Recipe
+from training.lit.evaluate import patch_classes, place_hits, scores, worded_anew
 from training.lit.material import (
     COLOURED,
     GREY,
@@ -262,3 +264,51 @@ def test_questions_are_asked_in_both_languages():
     assert class_hits(vectors, scenes, embed)["en"].all()
     hits = caption_hits(vectors, scenes, embed, top=len(scenes))
     assert hits["en"].all() and hits["zh"].all()
+
+
+def test_places_are_named_by_the_patches_that_show_them():
+    mask = np.zeros((28, 28), np.uint8)
+    mask[:14, :20] = 3  # fills the first patch of the upper row, and the second one less than half
+    mask[14:, 14:] = 5
+    assert patch_classes(mask, 14).tolist() == [[3, 0], [0, 5]]
+
+    class One:
+        def class_mask(self, number):
+            return mask
+
+    texts = np.eye(16)
+    right = np.zeros((1, 2, 2, 16))
+    right[0, 0, 0, 2] = right[0, 1, 1, 4] = 1
+    hits = place_hits(right, One(), 14, texts)
+    assert hits["named"].tolist() == hits["pointed"].tolist() == [True, True]
+    wrong = right[:, ::-1]
+    hits = place_hits(wrong, One(), 14, texts)
+    assert hits["named"].tolist() == hits["pointed"].tolist() == [False, False]
+
+
+def test_captions_in_wording_that_was_never_read_are_known():
+    assert worded_anew("on grass: a red dog", "en")
+    assert worded_anew("a render of two dogs on a road", "en")
+    assert not worded_anew("a red dog on grass", "en")
+    assert worded_anew("草地上的一只狗", "zh") and worded_anew("图中草地上有一只狗", "zh")
+    assert not worded_anew("草地上有一只狗", "zh") and not worded_anew("一只狗在草地上", "zh")
+
+
+def test_shares_have_intervals():
+    assert wilson(0, 10) == (0.0, 0.2775)
+    low, high = wilson(81, 100)
+    assert low == pytest.approx(0.7222, abs=1e-3) and high == pytest.approx(0.8749, abs=1e-3)
+    with pytest.raises(ValueError, match="no trials"):
+        wilson(0, 0)
+    found = shares({"class": np.array([True, False] * 10)})
+    assert found["class"] == 0.5
+    assert found["class_low"] < 0.5 < found["class_high"]
+
+
+def test_an_exported_tower_is_measured_in_both_languages(trained, capsys):
+    lit = load_lit(trained[1], device="cpu")
+    scenes = load_scenes("train")
+    few = dataclasses.replace(scenes, table=scenes.table[:20])
+    hits = scores(lit, few)
+    assert {"class_en", "class_zh", "caption_recall_at_5_zh"} <= hits.keys()
+    assert len(hits["caption_recall_at_1_en"]) == 20
