@@ -9,6 +9,7 @@ import torch
 from diffusers import StableDiffusionPipeline
 from sklearn.decomposition import PCA
 
+from dinov2_helpers.samples import data_dir
 from training.captions import EnglishWriter
 from training.diffusion.autoencoder import (
     AutoencoderStage,
@@ -25,6 +26,7 @@ from training.diffusion.config import SCALE, Recipe
 from training.diffusion.denoiser import (
     DenoiserStage,
     caption,
+    class_alone,
     make_scheduler,
     statement,
     text_states,
@@ -81,7 +83,7 @@ def code(recipe, material):
 
 @pytest.fixture(scope="module")
 def text():
-    return load_text(CPU)
+    return load_text(data_dir() / "models" / "clip-tiny", CPU)
 
 
 @pytest.fixture
@@ -269,6 +271,17 @@ def test_texts_are_read_as_the_pipeline_reads_them(recipe, stage, text):
     assert torch.equal(silent[0], states[1])
 
 
+def test_the_class_alone_is_asked_for_as_often_as_colour_and_surface():
+    writer = EnglishWriter(np.random.default_rng(0))
+    for framing, least in (("portrait", 350), ("wide", 450)):
+        shown = facts(toy(), framing=framing)
+        written = [caption(writer, shown) for _ in range(1000)]
+        assert written.count(class_alone(shown)) > least
+        assert written.count(statement(shown)) > least
+    assert class_alone(facts(toy("airplane"))) == "a photo of an airplane"
+    assert class_alone(facts(toy(), framing="wide")) == "a dog seen from afar"
+
+
 def test_the_parts_make_a_folder_that_diffusers_reads(recipe, stage, text, tmp_path):
     export(make_pipeline(make_autoencoder(recipe), stage.average, *text), tmp_path / "model")
     pipeline = StableDiffusionPipeline.from_pretrained(tmp_path / "model")
@@ -325,4 +338,4 @@ def test_the_table_has_every_number_that_there_is():
     del results["frechet_shuffled"]
     lines = table(results).splitlines()
     assert len(lines) == 2 + len(ROWS)
-    assert lines[-1].count("0.500") == 4 and lines[2].count("0.500") == 5
+    assert lines[-1].count("0.500") == 5 and lines[2].count("0.500") == 6

@@ -10,12 +10,13 @@ from training.model_card import read_log
 COLUMNS = {
     "": "samples, usual colours",
     "_any": "samples, any colours",
+    "_by_class": "samples, prompts with the class alone",
     "_shuffled": "samples, shuffled prompts",
     "_autoencoder": "test renders, encoded and decoded",
     "_real": "test renders",
 }
 ROWS = {
-    "class": "class as in the prompt (k-NN of DINOv2 features)",
+    "class": "class as in the prompt (k-NN of DINOv2 features at 168 px)",
     "colour": "colour, given the class (CLIP, 11 colours)",
     "surface": "surface, given the class (CLIP, 8 surfaces)",
     "frechet": "Fréchet distance to train renders (DINOv2 features, 128 pictures; less is better)",
@@ -40,7 +41,7 @@ under the samples; there is no safety checker, for there is nothing to check.
 
 ## How it was made
 
-`python -m training.world.material --colours varied --views 2` rendered the pictures and
+`python -m training.world.material --colours crossed --views 2` rendered the pictures and
 `python -m training.diffusion.train --recipe cpu` trained on them, on two CPU cores: the autoencoder
 in {coder_steps} steps and {coder_minutes:.0f} minutes, the UNet in {steps} steps and {minutes:.0f}
 minutes, with {pictures} pictures and their mirror images.

@@ -16,9 +16,11 @@ from training.diffusion.autoencoder import Code
 from training.diffusion.config import FACTOR, Recipe
 from training.diffusion.material import Facts, Material, kind
 from training.diffusion.stage import Stage
-from training.world.captions import PLACES
+from training.world.captions import PLACES, article
 
-PLAIN = 0.75  # share of the captions of one toy that say all there is to say, in the same words
+# Shares of the captions of one toy that say all there is to say, and that name the class alone,
+# both in the same words; the rest is in the words of `training.captions`.
+WHOLE, CLASS_ALONE = 0.4, 0.4
 
 
 def make_denoiser(recipe: Recipe, text_width: int) -> UNet2DConditionModel:
@@ -87,12 +89,19 @@ def statement(facts: Facts) -> str:
     return f"{text} {'flying over' if toy['flying'] else 'on'} {PLACES[facts['surface']][0]}"
 
 
+def class_alone(facts: Facts) -> str:
+    """Name the class of a picture of one toy, as "a photo of a car"."""
+    what = article(facts["objects"][0]["class"])
+    return f"a photo of {what}" if kind(facts) == "portrait" else FAR.format(what)
+
+
 def caption(writer: EnglishWriter, facts: Facts) -> str:
     """Write a caption; one of a toy far away always says so, that the others mean near ones."""
-    alone = len(facts["objects"]) == 1
-    if kind(facts) == "wide" or (alone and writer.chance(PLAIN)):
-        return statement(facts)
-    return writer.caption(facts)
+    shown = kind(facts)
+    if shown == "multi" or (shown == "portrait" and not writer.chance(WHOLE + CLASS_ALONE)):
+        return writer.caption(facts)
+    whole = writer.chance(WHOLE / (WHOLE + CLASS_ALONE))
+    return statement(facts) if whole else class_alone(facts)
 
 
 @torch.no_grad()

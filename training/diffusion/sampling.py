@@ -9,7 +9,7 @@ from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionMod
 from numpy.typing import NDArray
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from training.diffusion.denoiser import make_scheduler, statement
+from training.diffusion.denoiser import class_alone, make_scheduler, statement
 from training.diffusion.material import Facts
 from training.world.captions import PLACES
 from training.world.colours import COLOURS
@@ -56,12 +56,25 @@ def wishes(per_class: int, seed: int = 0, *, usual: bool = False) -> list[Facts]
 
 
 def sample(
-    pipeline: StableDiffusionPipeline, wanted: Sequence[Facts], seed: int = 0, batch: int = 32
+    pipeline: StableDiffusionPipeline,
+    wanted: Sequence[Facts],
+    seed: int = 0,
+    batch: int = 32,
+    *,
+    by_class: bool = False,
 ) -> NDArray[np.uint8]:
-    """Draw one picture for each wish, ``(n, side, side, 3)``; each has a seed of its own."""
+    """Draw one picture for each wish, ``(n, side, side, 3)``; each has a seed of its own.
+
+    Args:
+        pipeline: What draws.
+        wanted: What is asked for.
+        seed: Of the first picture; the others' follow.
+        batch: How many are drawn at once.
+        by_class: Whether prompts name the class alone and not colour and surface, too.
+    """
     drawer: Any = pipeline
     drawer.set_progress_bar_config(disable=True)
-    texts = [statement(one) for one in wanted]
+    texts = [class_alone(one) if by_class else statement(one) for one in wanted]
     drawn = []
     for start in range(0, len(texts), batch):
         chunk = texts[start : start + batch]

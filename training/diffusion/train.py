@@ -38,12 +38,11 @@ from training.diffusion.sampling import make_pipeline, sample, wishes
 MODEL = "model"
 
 
-def load_text(device: torch.device) -> tuple[CLIPTextModel, CLIPTokenizer]:
-    """Return text encoder and tokenizer of the embedded CLIP, in single precision."""
+def load_text(folder: Path, device: torch.device) -> tuple[CLIPTextModel, CLIPTokenizer]:
+    """Return text encoder and tokenizer of a CLIP in a folder, in single precision."""
     from transformers.utils import logging
 
     logging.set_verbosity_error()  # else it lists the weights of the picture encoder, left out
-    folder = data_dir() / "models" / "clip-tiny"
     encoder: Any = CLIPTextModel.from_pretrained(folder, dtype=torch.float32)
     return encoder.to(device).eval().requires_grad_(False), CLIPTokenizer.from_pretrained(folder)
 
@@ -95,6 +94,8 @@ def export(pipeline: StableDiffusionPipeline, folder: Path) -> None:
 def main() -> None:
     """Command line: see the module's text."""
     options = parser(__doc__, "pairs", "runs/diffusion", log_every=100)
+    clip = data_dir() / "models" / "clip-tiny"
+    options.add_argument("--clip", type=Path, default=clip, help="whose text encoder reads")
     options.add_argument("--sample-every", type=int, default=1000, help="steps between samples")
     options.add_argument(
         "--stage", choices=("autoencoder", "denoiser"), help="only this one; they can run at once"
@@ -118,7 +119,7 @@ def main() -> None:
         write_log(out, measured())
     if arguments.stage == "autoencoder":
         return
-    encoder, tokenizer = load_text(device)
+    encoder, tokenizer = load_text(arguments.clip, device)
     second = DenoiserStage(recipe, material, code, encoder, tokenizer, out, device)
     print("denoiser resumed" if second.resume() else "denoiser starts", flush=True)
     monitor = Monitor(recipe, out)
