@@ -12,6 +12,7 @@ from dinov2_helpers import ModelError, load_dinov2
 from dinov2_helpers.lit import load_lit, project, sha256_of_weights
 from dinov2_helpers.samples import data_dir, load_scenes
 from training.intervals import shares, wilson
+from training.lit import card
 from training.lit.config import Recipe
 from training.lit.evaluate import patch_classes, place_hits, scores, worded_anew
 from training.lit.material import (
@@ -312,3 +313,20 @@ def test_an_exported_tower_is_measured_in_both_languages(trained, capsys):
     hits = scores(lit, few)
     assert {"class_en", "class_zh", "caption_recall_at_5_zh"} <= hits.keys()
     assert len(hits["caption_recall_at_1_en"]) == 20
+
+
+def test_the_card_is_written_from_what_lies_beside_the_model(trained):
+    folder = trained[1]
+    results = shares({f"{key}_{language}": np.array([True, False]) for key in card.ROWS
+                      for language in card.COLUMNS})  # fmt: skip
+    (folder / "evaluation.json").write_text(json.dumps(results))
+    (folder / "run_notes.md").write_text("Particulars of this run: none.")
+    entry = {"step": 7, "seconds": 120.0, "pictures": 12, "contrast": 1.0}
+    entry |= {f"{k}_{language}": 0.5 for k in ("class", "caption_recall_at_5")
+              for language in card.COLUMNS}  # fmt: skip
+    (folder / "training_log.jsonl").write_text((json.dumps(entry) + "\n") * 2)
+    card.write(folder)
+    text = (folder / "README.md").read_text(encoding="utf-8")
+    assert text.count("0.500 (") == 2 * len(card.ROWS)
+    assert "trains: 7 steps in 2" in text and SHA256[:16] in text
+    assert (folder / "training_curve.png").exists()

@@ -6,8 +6,8 @@
 Galleries and probes are fitted on `data/scenes/train`, everything is scored on `data/scenes/test`;
 no toy is in both, and none of them is among the toys that the models were trained on. Beside the
 DINOv2 stand a random initialisation of the same network, raw pixels and a colour histogram; the
-CLIP is measured by `training.clip.evaluation` and the diffusion model by
-`training.diffusion.evaluation`.
+CLIP is measured by `training.clip.evaluation`, the text tower on DINOv2 by `training.lit.evaluate`
+and the diffusion model by `training.diffusion.evaluation`.
 """
 
 import argparse
@@ -25,6 +25,7 @@ from transformers import AutoModel
 
 from dinov2_helpers import extract_features
 from dinov2_helpers.clip import load_clip
+from dinov2_helpers.lit import load_lit
 from dinov2_helpers.models import Dinov2, load_dinov2
 from dinov2_helpers.samples import Scenes, data_dir, load_scenes, load_views
 from training import model_card, probes
@@ -32,6 +33,8 @@ from training.clip import card as clip_card
 from training.clip import evaluation as clip_evaluation
 from training.diffusion import card as diffusion_card
 from training.diffusion import evaluation as diffusion_evaluation
+from training.lit import card as lit_card
+from training.lit import evaluate as lit_evaluation
 
 Array = NDArray[np.float32]
 
@@ -158,6 +161,7 @@ def evaluate(model: Dinov2) -> dict[str, float]:
 MODELS: dict[str, tuple[Callable[[Path], Any], Callable[[Any], dict[str, float]], Any]] = {
     "dinov2-tiny": (load_dinov2, evaluate, model_card),
     "clip-tiny": (load_clip, clip_evaluation.evaluate, clip_card),
+    "lit-tiny": (load_lit, lit_evaluation.evaluate, lit_card),
     "diffusion-tiny": (diffusion_evaluation.load, diffusion_evaluation.evaluate, diffusion_card),
 }
 

@@ -99,9 +99,10 @@ def scores(lit: Lit, scenes: Scenes) -> Hits:
     for top in TOP:
         for language, found in caption_hits(vectors, scenes, lit.embed_texts, top).items():
             hits[f"caption_recall_at_{top}_{language}"] = found
-    for language, found in caption_hits(vectors, scenes, lit.embed_texts, 5).items():
+    for language in LANGUAGES:
         captions = scenes.labels(f"caption_{language}")
-        anew = np.array([worded_anew(text, language) for text in captions])
+        anew = np.array([worded_anew(str(text), language) for text in captions])
+        found = hits[f"caption_recall_at_5_{language}"]
         hits[f"caption_recall_at_5_worded_anew_{language}"] = found[anew]
     return hits
 
