@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 MODEL_TYPE = "lit"
 WEIGHTS = "model.safetensors"
-TEXT, HEAD = "text.", "head."  # what the names of the weights begin with
+TEXT, HEAD, PLACES = "text.", "head.", "places."  # what the names of the weights begin with
 
 
 def sha256_of_weights(folder: Path) -> str:
@@ -35,26 +35,23 @@ def sha256_of_weights(folder: Path) -> str:
     return hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()
 
 
-def project(head: Mapping[str, "Tensor"], cls: "Tensor", patch: "Tensor") -> "Tensor":
+def project(head: Mapping[str, "Tensor"], features: "Tensor") -> "Tensor":
     """Bring what DINOv2 gives into the common space.
 
-    Both kinds of tokens are standardised by mean and deviation of the training pictures' ones, put
-    side by side and mapped linearly; a hidden layer beside the linear map adds what that cannot.
+    Features are standardised by mean and deviation of those of the training pictures and mapped
+    linearly; a hidden layer beside the linear map adds what that cannot.
 
     Args:
         head: Its weights, by name.
-        cls: Class tokens ``(..., dim)``.
-        patch: Mean patches, or single ones, ``(..., dim)``; shapes are broadcast.
+        features: Class token and mean patch side by side ``(..., 2 * dim)``, or patches
+            ``(..., dim)``, as the head expects.
 
     Returns:
         Unit vectors ``(..., D)``.
     """
-    import torch
     import torch.nn.functional as F
 
-    cls, patch = torch.broadcast_tensors(cls, patch)
-    both = torch.cat([cls, patch], -1)  # (..., 2 * dim)
-    standard = (both - head["mean"]) / head["deviation"]
+    standard = (features - head["mean"]) / head["deviation"]
     hidden = F.gelu(F.linear(standard, head["hidden.weight"], head["hidden.bias"]))
     mapped = F.linear(standard, head["linear.weight"])
     return F.normalize(mapped + F.linear(hidden, head["out.weight"]), dim=-1)
@@ -68,6 +65,7 @@ class Lit:
     text: Any  # transformers' CLIPTextModelWithProjection, in evaluation mode
     tokenizer: Any
     head: Mapping[str, "Tensor"]  # see `project`; float32, on the device of the models
+    places: Mapping[str, "Tensor"]  # the same for single patches; empty where none was trained
     name: str  # of the folder
     dim: int  # of the common space
     temperature: float  # what it divides cosines by before the softmax, learned in its training
@@ -119,7 +117,8 @@ class Lit:
             ValueError: No picture can be read.
         """
         found = extract_features(self.dinov2, images, patches=True, **options)
-        vectors = self._project(found.pooled("cls"), found.pooled("mean"))
+        both = np.concatenate([found.pooled("cls"), found.pooled("mean")], 1)  # (N, 2 * dim)
+        vectors = self._project(self.head, both)
         return Embeddings(vectors, found.index, found.names, found.skipped)
 
     def embed_patches(
@@ -127,8 +126,9 @@ class Lit:
     ) -> NDArray[np.float32] | list[NDArray[np.float32]]:
         """Return one vector for each patch, to be compared with those of texts.
 
-        The head reads the class token beside the patch, in the place of the mean patch. So a
-        patch's vector also knows what the whole picture shows.
+        A head of its own reads single patches, without the class token: with it, every patch
+        would be named as the whole picture is. It learned from captions, not from masks
+        (`training.lit.places`).
 
         Args:
             images: As for `extract_features`.
@@ -137,23 +137,26 @@ class Lit:
         Returns:
             Unit vectors ``(N, h, w, D)`` float32; a list of N arrays ``(h, w, D)`` where the
             pictures have different grids. Pictures that cannot be read are left out.
+
+        Raises:
+            ValueError: The model has no head for patches, or no picture can be read.
         """
+        if not self.places:
+            raise ValueError(
+                f"{self.name} has no head for patches. Train one: python -m training.lit.places"
+            )
         found = extract_features(self.dinov2, images, patches=True, **options)
         assert found.patches is not None  # they were asked for
-        maps = [
-            self._project(cls[None, None], patch)
-            for cls, patch in zip(found.cls, found.patches, strict=True)
-        ]
+        maps = [self._project(self.places, patches) for patches in found.patches]
         same = len({one.shape for one in maps}) == 1
         return np.stack(maps) if same else maps
 
-    def _project(self, cls: NDArray[Any], patch: NDArray[Any]) -> NDArray[np.float32]:
+    def _project(self, head: Mapping[str, "Tensor"], features: NDArray[Any]) -> NDArray[np.float32]:
         import torch
 
-        device = self.head["mean"].device
-        tensors = [torch.from_numpy(np.asarray(x, np.float32)).to(device) for x in (cls, patch)]
+        tensor = torch.from_numpy(np.asarray(features, np.float32)).to(head["mean"].device)
         with torch.inference_mode():
-            return project(self.head, *tensors).cpu().numpy()
+            return project(head, tensor).cpu().numpy()
 
 
 def load_lit(folder: str | Path, *, device: Device = None, dtype: Dtype = None) -> Lit:
@@ -204,21 +207,22 @@ def _find_dinov2(path: Path, name: str, sha256: str) -> Path:
 def _assemble(path: Path, config: dict[str, Any], dinov2: Model) -> Lit:
     """Read tokenizer and weights of a text tower."""
     from safetensors.torch import load_file
-    from transformers import AutoTokenizer, CLIPTextConfig, CLIPTextModelWithProjection
+    from transformers import CLIPTextConfig, CLIPTextModelWithProjection, CLIPTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
+    tokenizer: Any = CLIPTokenizer.from_pretrained(path)
     text: Any = CLIPTextModelWithProjection(CLIPTextConfig(**config["text_config"]))
     # without its files, transformers makes up a tokenizer that knows two tokens
     if not 2 < len(tokenizer) <= text.config.vocab_size:
         raise ValueError("its tokenizer is missing or that of another model")
     weights = load_file(path / WEIGHTS)
     text.load_state_dict(_part(weights, TEXT))
-    head = {name: tensor.float().to(dinov2.device) for name, tensor in _part(weights, HEAD).items()}
+    single = {name: tensor.float().to(dinov2.device) for name, tensor in weights.items()}
     return Lit(
         dinov2=dinov2,
         text=text.to(dinov2.device, dinov2.dtype).eval().requires_grad_(False),
         tokenizer=tokenizer,
-        head=head,
+        head=_part(single, HEAD),
+        places=_part(single, PLACES),
         name=path.resolve().name,
         dim=text.config.projection_dim,
         temperature=float(1 / weights["logit_scale"].float().exp()),

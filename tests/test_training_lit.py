@@ -24,7 +24,8 @@ from training.lit.material import (
     forms,
     is_mirrored,
 )
-from training.lit.model import export
+from training.lit.model import Head, export
+from training.lit.places import PlaceTraining, add_to, keep_patches, place_loss, shows
 from training.lit.questions import caption_hits, class_hits, photo_of
 from training.lit.train import Training
 
@@ -181,6 +182,11 @@ def test_pictures_and_their_patches_become_unit_vectors(trained, capsys):
     found = lit.embed_images(list(pictures), progress=False)
     assert found.vectors.shape == (3, 8) and found.vectors.dtype == np.float32
     assert np.allclose(np.linalg.norm(found.vectors, axis=1), 1, atol=1e-5)
+    with pytest.raises(ValueError, match=r"no head for patches.*training\.lit\.places"):
+        lit.embed_patches(list(pictures))
+    add_to(folder, Head(torch.randn(50, lit.dinov2.dim), lit.dim, 4))
+    lit = load_lit(folder, device="cpu")
+    assert np.array_equal(lit.embed_images(list(pictures), progress=False).vectors, found.vectors)
     patches = lit.embed_patches(list(pictures), progress=False)
     assert patches.shape == (3, 16, 16, 8)
     assert np.allclose(np.linalg.norm(patches, axis=-1), 1, atol=1e-5)
@@ -242,12 +248,11 @@ def test_the_head_is_linear_until_its_hidden_layer_speaks():
         "hidden.bias": torch.zeros(3),
         "out.weight": torch.zeros(2, 3),
     }
-    found = project(head, torch.tensor([[4.0, 8.0]]), torch.tensor([[0.0, 0.0]]))
+    features = torch.tensor([[4.0, 8.0, 0.0, 0.0]])
+    found = project(head, features)
     assert torch.allclose(found, torch.tensor([[0.6, 0.8]]))
     head["out.weight"] = torch.tensor([[0.0, 0, 0], [1.0, 0, 0]])
-    assert not torch.allclose(
-        project(head, torch.tensor([[4.0, 8.0]]), torch.tensor([[0.0, 0.0]])), found
-    )
+    assert not torch.allclose(project(head, features), found)
 
 
 def test_questions_are_asked_in_both_languages():
@@ -330,3 +335,37 @@ def test_the_card_is_written_from_what_lies_beside_the_model(trained):
     assert text.count("0.500 (") == 2 * len(card.ROWS)
     assert "trains: 7 steps in 2" in text and SHA256[:16] in text
     assert (folder / "training_curve.png").exists()
+
+
+def test_a_name_is_true_of_pictures_that_show_it():
+    shown = facts("dog", "red")
+    assert shows(shown, ("dog", None)) and shows(shown, ("dog", "red"))
+    assert not shows(shown, ("dog", "blue")) and not shows(shown, ("cat", None))
+
+
+def test_the_loss_of_places_looks_for_the_patch_that_a_text_is_about():
+    texts = torch.eye(2, 4)
+    patches = torch.nn.functional.normalize(torch.tensor([0.0, 0, 1, 1]), dim=0).repeat(2, 9, 1)
+    nowhere = place_loss(patches, texts, torch.eye(2), 20.0)
+    assert nowhere == pytest.approx(np.log(2), abs=1e-4)
+    patches[0, 3], patches[1, 7] = texts[0], texts[1]
+    assert place_loss(patches, texts, torch.eye(2), 20.0) < 0.01
+    assert place_loss(patches, texts, 1 - torch.eye(2), 20.0) > 10
+    assert place_loss(patches, texts, torch.ones(2, 2), 20.0) > 1
+
+
+def test_a_head_for_patches_learns_from_captions(recipe, trained, material, tmp_path, capsys):
+    lit = load_lit(trained[1], device="cpu")
+    keep_patches(lit, material[0], tmp_path, every=1)
+    patches = np.load(tmp_path / "patches.npy")
+    lines = (tmp_path / "facts.jsonl").read_text().splitlines()
+    assert patches.shape == (12, 256, lit.dinov2.dim) and len(lines) == 12
+    options = dataclasses.replace(recipe, place_steps=40, place_batch=12)
+    training = PlaceTraining(options, lit, patches, list(map(json.loads, lines)))
+    found, texts, true = training.draw()
+    assert found.shape == patches.shape and true.shape == (12, 12) == (len(found), len(texts))
+    assert true.diagonal().all()
+    losses = [training.train_step() for _ in range(40)]
+    assert np.mean(losses[-5:]) < np.mean(losses[:5])
+    vectors = training.learned().embed_patches(load_scenes("train").images[:1], progress=False)
+    assert vectors.shape == (1, 16, 16, 8)

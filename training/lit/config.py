@@ -25,6 +25,11 @@ class Recipe:
         squares: Share of a batch that `training.batches.Squares` draws.
         noise: Deviation of the noise on standardised features, which keeps the head from learning
             single pictures by heart.
+        place_steps: Steps of the head for patches (`training.lit.places`).
+        place_batch: Pictures per step, and names.
+        place_colour: How often a name has its colour, too.
+        sharpness: Factor on the cosines of patches with a text, in the softmax that says which of
+            them it is about, and in the loss.
         seed: Seed of initialisation, batches and captions.
     """
 
@@ -42,6 +47,10 @@ class Recipe:
     grey: float = 0.3
     squares: float = 0.5
     noise: float = 0.1
+    place_steps: int = 600
+    place_batch: int = 64
+    place_colour: float = 0.3
+    sharpness: float = 20.0
     seed: int = 0
 
 

@@ -19,36 +19,37 @@ LENGTHS = 4  # groups of texts that are read one after another
 
 
 class Head(nn.Module):
-    """What maps class token and mean patch into the common space: `dinov2_helpers.lit.project`.
+    """What maps features of DINOv2 into the common space: `dinov2_helpers.lit.project`.
 
     Args:
-        features: Of the training pictures, ``(n, 2 * dim)``; their mean and deviation are kept.
-        recipe: Widths.
+        features: Of the training pictures, ``(n, width)``; their mean and deviation are kept.
+        dim: Size of the common space.
+        hidden: Width of the hidden layer.
     """
 
     mean: Tensor
     deviation: Tensor
 
-    def __init__(self, features: Tensor, recipe: Recipe) -> None:
+    def __init__(self, features: Tensor, dim: int, hidden: int) -> None:
         super().__init__()
         width = features.shape[1]
         self.register_buffer("mean", features.mean(0))
         self.register_buffer("deviation", features.std(0).clamp(min=1e-4))
-        self.linear = nn.Linear(width, recipe.dim, bias=False)
-        self.hidden = nn.Linear(width, recipe.hidden)
-        self.out = nn.Linear(recipe.hidden, recipe.dim, bias=False)
+        self.linear = nn.Linear(width, dim, bias=False)
+        self.hidden = nn.Linear(width, hidden)
+        self.out = nn.Linear(hidden, dim, bias=False)
         nn.init.zeros_(self.out.weight)  # it begins as a linear map
 
     def forward(self, features: Tensor, noise: Tensor | None = None) -> Tensor:
-        """Return unit vectors ``(n, dim)`` of features ``(n, 2 * dim)``.
+        """Return unit vectors ``(..., dim)``.
 
         Args:
-            features: Class tokens and mean patches, side by side.
+            features: Class tokens and mean patches side by side, or patches, ``(..., width)``.
             noise: Added to them, in units of their deviation.
         """
         if noise is not None:
             features = features + noise * self.deviation
-        return project(self.state_dict(keep_vars=True), *features.chunk(2, 1))
+        return project(self.state_dict(keep_vars=True), features)
 
 
 class Texts(nn.Module):

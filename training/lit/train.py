@@ -55,7 +55,9 @@ class Training:
         self.squares = Squares([coloured for coloured, _ in material.facts], recipe.squares)
         tokenizer = make_tokenizer(vocabulary("en", "zh"), recipe.context)
         self.texts = Texts(recipe, tokenizer).to(self.device)
-        self.head = Head(self.features.flatten(0, 1).float(), recipe).to(self.device)
+        self.head = Head(self.features.flatten(0, 1).float(), recipe.dim, recipe.hidden).to(
+            self.device
+        )
         parameters = [p for network in self._networks.values() for p in network.parameters()]
         self.optimiser = torch.optim.AdamW(
             [
