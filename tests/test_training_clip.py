@@ -12,7 +12,7 @@ from dinov2_helpers import load_clip
 from training.captions import vocabulary
 from training.clip.config import CLIP_MEAN, CLIP_STD, Recipe
 from training.clip.material import STORED, Pairs
-from training.clip.network import Guide
+from training.clip.model import Guide
 from training.clip.tokenizer import make_tokenizer
 from training.clip.train import Training, contrastive_loss, export
 from training.command_line import chosen_recipe, parser, write_log

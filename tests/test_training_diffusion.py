@@ -32,7 +32,7 @@ from training.diffusion.denoiser import (
     text_states,
     time_chances,
 )
-from training.diffusion.evaluation import frechet
+from training.diffusion.evaluate import frechet
 from training.diffusion.material import KINDS, Material, kind, shrink
 from training.diffusion.sampling import GUIDANCE, STEPS, make_pipeline, sample, wishes
 from training.diffusion.train import export, load_text

@@ -46,3 +46,9 @@ def write_log(out: Path, entries: Iterable[Mapping[str, Any]]) -> None:
             print(line, flush=True)
             log.write(line + "\n")
             log.flush()
+
+
+def read_log(folder: Path) -> list[dict[str, Any]]:
+    """Return the entries of the training log beside a model."""
+    lines = (folder / "training_log.jsonl").read_text(encoding="utf-8").splitlines()
+    return [json.loads(line) for line in lines]

@@ -9,7 +9,7 @@ def require_whole_blocks(width: int) -> None:
     On CPUs without AVX-512, PyTorch's convolutions (oneDNN's, seen with torch 2.13) write past the
     end of a buffer, and the process dies sooner or later, with "corrupted double-linked list" or
     "free(): invalid size". The smallest case found is a 1x1 convolution with stride 2 of 4 channels
-    in channels_last memory, as in a shortcut of `training.clip.network.Block`; with the channels
+    in channels_last memory, as in a shortcut of `training.clip.model.Block`; with the channels
     first, with stride 1, with a 3x3 kernel, or with 8, 12, 16, 20 or 24 channels nothing broke. To
     see it on any CPU, set ONEDNN_MAX_CPU_ISA=AVX2 and ATEN_CPU_CAPABILITY=avx2.
 

@@ -3,166 +3,37 @@
     python -m training.evaluate                     # prints a table for each model
     python -m training.evaluate clip-tiny --json    # ... and writes evaluation.json and its card
 
-Galleries and probes are fitted on `data/scenes/train`, everything is scored on `data/scenes/test`;
-no toy is in both, and none of them is among the toys that the models were trained on. Beside the
-DINOv2 stand a random initialisation of the same network, raw pixels and a colour histogram; the
-CLIP is measured by `training.clip.evaluation`, the text tower on DINOv2 by `training.lit.evaluate`
-and the diffusion model by `training.diffusion.evaluation`.
+The training folder of each model says how it is measured (``evaluate.py``) and described
+(``card.py``). What is chosen is chosen on `data/scenes/train`; the numbers are of
+`data/scenes/test`. Shares come with 95 % intervals (Wilson), as "NAME_low" and "NAME_high".
 """
 
 import argparse
-import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
-
-import numpy as np
-import torch
-from numpy.typing import NDArray
-from skimage.transform import resize
-from transformers import AutoModel
+from typing import Any
 
 from dinov2_helpers import extract_features
 from dinov2_helpers.clip import load_clip
 from dinov2_helpers.lit import load_lit
-from dinov2_helpers.models import Dinov2, load_dinov2
-from dinov2_helpers.samples import Scenes, data_dir, load_scenes, load_views
-from training import model_card, probes
+from dinov2_helpers.models import load_dinov2
+from dinov2_helpers.samples import data_dir
 from training.clip import card as clip_card
-from training.clip import evaluation as clip_evaluation
+from training.clip import evaluate as clip_evaluate
 from training.diffusion import card as diffusion_card
-from training.diffusion import evaluation as diffusion_evaluation
+from training.diffusion import evaluate as diffusion_evaluate
+from training.dinov2 import card as dinov2_card
+from training.dinov2 import evaluate as dinov2_evaluate
 from training.lit import card as lit_card
-from training.lit import evaluate as lit_evaluation
-
-Array = NDArray[np.float32]
-
-
-def histogram(image: NDArray[np.uint8]) -> Array:
-    """Return the square roots of an 8x8x8 colour histogram, ``(512,)``."""
-    cells = (image // 32).reshape(-1, 3) @ np.array([64, 8, 1])
-    return np.sqrt(np.bincount(cells, minlength=512) / len(cells)).astype(np.float32)
-
-
-def thumbnail(image: NDArray[np.uint8]) -> Array:
-    """Return the picture shrunk to 16x16 pixels, centred, ``(768,)``."""
-    small = resize(image, (16, 16), anti_aliasing=True).astype(np.float32)
-    return (small - small.mean()).ravel()
-
-
-def patch_pixels(image: NDArray[np.uint8], grid: int = 16) -> Array:
-    """Return 4x4 pixels of every patch and its position up to squares, ``(grid, grid, 52)``."""
-    small = resize(image, (4 * grid, 4 * grid), anti_aliasing=True).astype(np.float32)
-    pixels = small.reshape(grid, 4, grid, 4, 3).swapaxes(1, 2).reshape(grid, grid, -1)
-    rows, columns = np.mgrid[0:grid, 0:grid] / grid - 0.5
-    position = np.stack([rows, columns, rows**2, columns**2], -1)
-    return np.concatenate([pixels, position], -1).astype(np.float32)
-
-
-def random_initialisation(model: Dinov2) -> Dinov2:
-    """Return a network of the same shape with the weights that training starts from."""
-    torch.manual_seed(0)
-    network = AutoModel.from_config(model.model.config).eval().to(model.device)
-    return dataclasses.replace(model, model=network)
-
-
-def by_picture(function: Callable[[NDArray[np.uint8]], Array]) -> Callable[[Scenes], Array]:
-    """Turn a function of one picture into a function of a table of pictures."""
-    return lambda scenes: np.stack(
-        [function(np.asarray(scenes.image(i))) for i in range(len(scenes))]
-    )
-
-
-def classification(
-    embed: Callable[[Scenes], Array], train: Scenes, test: Scenes
-) -> dict[str, float]:
-    """k-NN accuracy of class and surface on pictures of one toy.
-
-    Returns:
-        ``knn_class`` and ``knn_surface`` (portraits), ``knn_class_wide`` and ``knn_surface_wide``.
-    """
-    gallery = train.select(n_objects=1)
-    features = embed(gallery)
-    scores = {}
-    for framing, suffix in (("portrait", ""), ("wide", "_wide")):
-        queries = test.select(n_objects=1, framing=framing)
-        query_features = embed(queries)
-        for name in ("class", "surface"):
-            scores[f"knn_{name}{suffix}"] = probes.knn_accuracy(
-                features, gallery.labels(name), query_features, queries.labels(name)
-            )
-    return scores
-
-
-def instances(embed: Callable[[Scenes], Array], views: list[Scenes]) -> float:
-    """Share of turntable views whose nearest neighbour shows the same toy from elsewhere.
-
-    Views of the same toy less than 45 degrees apart are not accepted as neighbours. Another toy
-    stands on the same surface, so the background alone does not tell them apart.
-    """
-    turntables = [split.select(kind="turntable") for split in views]
-    x = np.concatenate([embed(split) for split in turntables])
-    toys = np.concatenate([split.labels("toy_id") for split in turntables])
-    azimuth = np.concatenate([split.labels("azimuth") for split in turntables])
-    x = x / np.linalg.norm(x, axis=1, keepdims=True)
-    apart = np.abs((azimuth[:, None] - azimuth + 180) % 360 - 180)
-    close = (toys[:, None] == toys) & (apart < 45)
-    nearest = np.where(close, -np.inf, x @ x.T).argmax(1)
-    return float((toys[nearest] == toys).mean())
-
-
-def dense(patches: Callable[[Scenes], Array], train: Scenes, test: Scenes) -> dict[str, float]:
-    """Scores of the linear probes of patches, by the names that the results have."""
-    x, y = patches(train), patches(test)
-    masks = [np.stack([s.class_mask(i) for i in range(len(s))]) for s in (train, test)]
-    depths = [np.stack([s.depth(i) for i in range(len(s))]) for s in (train, test)]
-    segmentation = probes.segmentation_probe(x, masks[0], y, masks[1])
-    depth = probes.depth_probe(x, depths[0], y, depths[1])
-    return {
-        "miou16": segmentation.miou,
-        "foreground_iou": segmentation.foreground_iou,
-        "depth_delta1": depth.delta1,
-        "depth_absrel": depth.abs_rel,
-    }
-
-
-def evaluate(model: Dinov2) -> dict[str, float]:
-    """Return every number of the model card, flat; baselines carry their name as a suffix."""
-    train, test = load_scenes("train"), load_scenes("test")
-    views = [load_views("train"), load_views("test")]
-    untrained = random_initialisation(model)
-
-    def embedding(network: Dinov2, kind: Literal["cls", "mean"]) -> Callable[[Scenes], Array]:
-        return lambda scenes: extract_features(network, scenes, progress=False).pooled(kind)
-
-    embeddings = {
-        "": embedding(model, "cls"),
-        "_mean_patch": embedding(model, "mean"),
-        "_random": embedding(untrained, "cls"),
-        "_pixels": by_picture(thumbnail),
-        "_histogram": by_picture(histogram),
-    }
-    results: dict[str, float] = {}
-    for suffix, embed in embeddings.items():
-        scores = classification(embed, train, test) | {"knn_instance": instances(embed, views)}
-        results |= {f"{name}{suffix}": score for name, score in scores.items()}
-    grids: dict[str, Callable[[Scenes], Array]] = {
-        "": lambda scenes: np.asarray(extract_features(model, scenes, progress=False).patches),
-        "_random": lambda s: np.asarray(extract_features(untrained, s, progress=False).patches),
-        "_pixels": by_picture(patch_pixels),
-    }
-    for suffix, patches in grids.items():
-        results |= {f"{k}{suffix}": v for k, v in dense(patches, train, test).items()}
-    return {name: round(value, 4) for name, value in results.items()}
-
+from training.lit import evaluate as lit_evaluate
 
 #: By name of the model's folder: how to load it, how to measure it, and its card.
 MODELS: dict[str, tuple[Callable[[Path], Any], Callable[[Any], dict[str, float]], Any]] = {
-    "dinov2-tiny": (load_dinov2, evaluate, model_card),
-    "clip-tiny": (load_clip, clip_evaluation.evaluate, clip_card),
-    "lit-tiny": (load_lit, lit_evaluation.evaluate, lit_card),
-    "diffusion-tiny": (diffusion_evaluation.load, diffusion_evaluation.evaluate, diffusion_card),
+    "dinov2-tiny": (load_dinov2, dinov2_evaluate.evaluate, dinov2_card),
+    "clip-tiny": (load_clip, clip_evaluate.evaluate, clip_card),
+    "lit-tiny": (load_lit, lit_evaluate.evaluate, lit_card),
+    "diffusion-tiny": (diffusion_evaluate.load, diffusion_evaluate.evaluate, diffusion_card),
 }
 
 

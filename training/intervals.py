@@ -44,3 +44,11 @@ def shares(hits: Mapping[str, NDArray[Any]]) -> dict[str, float]:
         low, high = wilson(int(np.count_nonzero(found)), len(found))
         results |= {name: round(float(np.mean(found)), 4), f"{name}_low": low, f"{name}_high": high}
     return results
+
+
+def with_interval(results: Mapping[str, float], name: str) -> str:
+    """Write a share for a table, with its interval if it has one: "0.930 (0.892 to 0.955)"."""
+    if f"{name}_low" not in results:
+        return f"{results[name]:.3f}"
+    low, high = results[f"{name}_low"], results[f"{name}_high"]
+    return f"{results[name]:.3f} ({low:.3f} to {high:.3f})"

@@ -3,7 +3,8 @@
 import json
 from pathlib import Path
 
-from training.model_card import read_log
+from training.command_line import read_log
+from training.intervals import with_interval
 
 ROWS = {
     "zero_shot": "class, all pictures of one toy (16 names)",
@@ -57,7 +58,8 @@ Kept out of training: all toys of `data/`, and for each class the colours that `
 
 ## What it can do
 
-Held-out toys, by text alone. `python -m training.evaluate clip-tiny --json` writes this table.
+Held-out toys, by text alone, with 95 % intervals (Wilson). `python -m training.evaluate clip-tiny
+--json` writes this table.
 
 {table}
 
@@ -71,10 +73,11 @@ MIT, like the code that made it.
 
 
 def table(results: dict[str, float]) -> str:
-    """Return the results of `training.clip.evaluation` as a Markdown table."""
+    """Return the results of `training.clip.evaluate` as a Markdown table."""
     lines = ["| | clip-tiny | random initialisation |", "| --- | --- | --- |"]
     for key, text in ROWS.items():
-        lines.append(f"| {text} | {results[key]:.3f} | {results[f'{key}_random']:.3f} |")
+        share = with_interval(results, key)
+        lines.append(f"| {text} | {share} | {results[f'{key}_random']:.3f} |")
     return "\n".join(lines)
 
 

@@ -30,8 +30,8 @@ from training.batches import Squares
 from training.captions import EnglishWriter, mirrored, vocabulary
 from training.clip.config import CLIP_MEAN, CLIP_STD, CPU, GPU, Recipe
 from training.clip.material import STORED, Pairs
+from training.clip.model import Guide, make_clip
 from training.clip.monitor import Monitor
-from training.clip.network import Guide, make_clip
 from training.clip.tokenizer import make_tokenizer
 from training.command_line import chosen_recipe, parser, write_log
 from training.dinov2 import augment

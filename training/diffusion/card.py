@@ -3,9 +3,10 @@
 import json
 from pathlib import Path
 
-from training.diffusion.evaluation import Judge, load
+from training.command_line import read_log
+from training.diffusion.evaluate import Judge, load
 from training.diffusion.sampling import GUIDANCE, STEPS, sample, wishes
-from training.model_card import read_log
+from training.intervals import with_interval
 
 COLUMNS = {
     "": "samples, usual colours",
@@ -85,13 +86,12 @@ MIT, like the code that made it.
 
 
 def table(results: dict[str, float]) -> str:
-    """Return the results of `training.diffusion.evaluation` as a Markdown table."""
+    """Return the results of `training.diffusion.evaluate` as a Markdown table."""
     lines = ["| | " + " | ".join(COLUMNS.values()) + " |", "| --- |" + " --- |" * len(COLUMNS)]
     for key, text in ROWS.items():
-        cells = [results.get(key + suffix) for suffix in COLUMNS]
-        lines.append(
-            f"| {text} | " + " | ".join("" if c is None else f"{c:.3f}" for c in cells) + " |"
-        )
+        names = [key + suffix for suffix in COLUMNS]
+        cells = [with_interval(results, name) if name in results else "" for name in names]
+        lines.append(f"| {text} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from training.captions import FAR, EnglishWriter
-from training.clip.evaluation import with_colour
+from training.clip.evaluate import with_colour
 from training.diffusion.autoencoder import Code
 from training.diffusion.config import FACTOR, Recipe
 from training.diffusion.material import Facts, Material, kind

@@ -31,7 +31,7 @@ from training.command_line import chosen_recipe, parser, write_log
 from training.diffusion.autoencoder import AutoencoderStage, Code, psnr, reconstruct
 from training.diffusion.config import CPU, GPU, Recipe
 from training.diffusion.denoiser import DenoiserStage
-from training.diffusion.evaluation import Judge, small
+from training.diffusion.evaluate import Judge, small
 from training.diffusion.material import Material
 from training.diffusion.sampling import make_pipeline, sample, wishes
 

@@ -3,8 +3,9 @@
 import json
 from pathlib import Path
 
+from training.command_line import read_log
+from training.intervals import with_interval
 from training.lit.questions import LANGUAGES
-from training.model_card import read_log
 
 ROWS = {
     "class": "class, all pictures of one toy (16 names)",
@@ -111,11 +112,7 @@ def table(results: dict[str, float]) -> str:
     """Return the results of `training.lit.evaluate` as a Markdown table."""
     lines = [f"| | {' | '.join(COLUMNS.values())} |", "| --- |" + " --- |" * len(COLUMNS)]
     for key, text in ROWS.items():
-        cells = []
-        for language in COLUMNS:
-            name = f"{key}_{language}"
-            low, high = results[f"{name}_low"], results[f"{name}_high"]
-            cells.append(f"{results[name]:.3f} ({low:.3f} to {high:.3f})")
+        cells = [with_interval(results, f"{key}_{language}") for language in COLUMNS]
         lines.append(f"| {text} | {' | '.join(cells)} |")
     return "\n".join(lines)
 

@@ -14,10 +14,11 @@ from dinov2_helpers import extract_features
 from dinov2_helpers.clip import Clip, load_clip
 from dinov2_helpers.models import Dinov2, load_dinov2
 from dinov2_helpers.samples import Scenes, load_scenes
-from training.clip.evaluation import with_colour
+from training.clip.evaluate import with_colour
 from training.diffusion.autoencoder import psnr, reconstruct
 from training.diffusion.material import Facts, shrink
 from training.diffusion.sampling import sample, wishes
+from training.intervals import shares
 from training.probes import knn_accuracy
 from training.world.captions import PLACES, article
 from training.world.colours import COLOURS
@@ -107,7 +108,7 @@ class Judge:
 
 
 def evaluate(pipeline: StableDiffusionPipeline) -> dict[str, float]:
-    """Return every number of the model card, flat.
+    """Return every number of the model card, flat, shares with their intervals.
 
     Samples are asked for in colours that are usual for their class, as real ones have; "_any" marks
     those asked for in any colour; "_by_class" those asked for by the class alone, of which neither
@@ -137,10 +138,10 @@ def evaluate(pipeline: StableDiffusionPipeline) -> dict[str, float]:
     }
     results: dict[str, float] = {"samples": len(drawn)}
     for suffix, (pictures, facts) in cases.items():
-        scores = judge.scores(pictures, facts)
+        hits = judge.hits(pictures, facts)
         if suffix == "_by_class":
-            scores = {"class": scores["class"]}
-        results |= {f"{k}{suffix}": v for k, v in scores.items()}
+            hits = {"class": hits["class"]}
+        results |= shares({f"{name}{suffix}": found for name, found in hits.items()})
         if suffix != "_shuffled":
             results[f"frechet{suffix}"] = frechet(judge.features(pictures[:n]), judge.gallery)
     results["psnr_autoencoder"] = psnr(decoded, pixels)

@@ -2,8 +2,8 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
+from training.command_line import read_log
 from training.dinov2.config import GPU
 
 ROWS = {
@@ -82,12 +82,6 @@ def table(results: dict[str, float]) -> str:
             f"| {text} | " + " | ".join("" if c is None else f"{c:.3f}" for c in cells) + " |"
         )
     return "\n".join(lines)
-
-
-def read_log(folder: Path) -> list[dict[str, Any]]:
-    """Return the entries of the training log beside a model."""
-    lines = (folder / "training_log.jsonl").read_text(encoding="utf-8").splitlines()
-    return [json.loads(line) for line in lines]
 
 
 def draw_curve(folder: Path) -> None:

@@ -9,6 +9,7 @@ from transformers import CLIPModel
 
 from dinov2_helpers.clip import Clip
 from dinov2_helpers.samples import CLASS_NAMES, load_scenes
+from training.intervals import shares
 from training.world.captions import PLACES, article
 from training.world.colours import COLOURS
 
@@ -29,8 +30,8 @@ def with_colour(name: str, colour: str) -> str:
     return article(f"{colour} {name}")
 
 
-def scores(clip: Clip) -> dict[str, float]:
-    """Zero-shot accuracies of single toys, and recall of all test pictures by their captions.
+def hits(clip: Clip) -> dict[str, NDArray[np.bool_]]:
+    """Zero-shot answers on single toys, and captions that find their pictures, right or wrong.
 
     A name is asked for as "a photo of a dog", a surface as "a photo of a dog on grass", a colour as
     "a photo of a red dog", the rest of the text being true. A pair of colour and class is asked for
@@ -63,7 +64,7 @@ def scores(clip: Clip) -> dict[str, float]:
     captions = scenes.labels("caption_en")
     order = (-clip.embed_texts(captions) @ everything.T).argsort(1)
     found = captions[order] == captions[:, None]
-    shares = {
+    return {
         "zero_shot": right,
         "zero_shot_portraits": right[portrait],
         "zero_shot_wide": right[~portrait],
@@ -75,11 +76,14 @@ def scores(clip: Clip) -> dict[str, float]:
         "pair_unseen_colour": both[~usual],
         **{f"caption_recall_at_{k}": found[:, :k].any(1) for k in TOP},
     }
-    return {name: float(np.mean(hits)) for name, hits in shares.items()}
 
 
 def evaluate(clip: Clip) -> dict[str, float]:
-    """Return every number of the model card, flat; "_random" marks the untrained network."""
-    results = scores(clip)
-    results |= {f"{k}_random": v for k, v in scores(random_initialisation(clip)).items()}
-    return {name: round(value, 4) for name, value in results.items()}
+    """Return every number of the model card, flat, with intervals.
+
+    "_random" marks the untrained network, whose numbers have none.
+    """
+    untrained = hits(random_initialisation(clip))
+    return shares(hits(clip)) | {
+        f"{name}_random": round(float(found.mean()), 4) for name, found in untrained.items()
+    }
