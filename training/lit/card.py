@@ -42,8 +42,8 @@ model-index:
 
 A text tower that names, in English and Chinese, what the embedded `dinov2-tiny` sees: a text
 transformer of {depth} layers x {width}, {context} tokens, {vocabulary} pieces of vocabulary; a head
-on DINOv2's class token and mean patch; a common space of {dim} numbers; {parameters:.1f} M
-parameters, {megabytes:.1f} MB in half precision. DINOv2 itself did not learn.
+on DINOv2's class token and mean patch, another on its patches; a common space of {dim} numbers;
+{parameters:.1f} M parameters, {megabytes:.1f} MB in half precision. DINOv2 itself did not learn.
 
 ```python
 from dinov2_helpers.lit import load_lit
@@ -77,7 +77,7 @@ python -m training.lit.places --material pairs --model runs/lit/model --out runs
 
 The first command renders pictures in which colour and class are independent; the second computes
 what DINOv2 makes of each, in colours and in grey; the third trains: {steps} steps in {minutes:.0f}
-minutes of one CPU core, on {pictures} pictures; the fourth adds the head for patches, in minutes.
+minutes of one CPU core, on {pictures} pictures; the fourth adds the head for patches.
 
 {notes}
 
@@ -100,7 +100,7 @@ chosen on the train split of the scenes.
 {table}
 
 Places are named by a head of its own on single patches, which learned from captions, not from masks
-(Mukhoti et al. 2022): it finds a toy far better than chance and far worse than a detector.
+(Mukhoti et al. 2022).
 
 ## Licence
 
