@@ -8,23 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .extraction import Skipped, extract_features
+from .extraction import Embeddings, extract_features
+from .lit import Lit, find_lit, load_lit
 from .models import Device, Dtype, Encoder, Model, Source
 from .models.load import choose_encoder, load_parts
-from .pictures.files import LeftOut
 
 log = logging.getLogger("dinov2_helpers")
-
-
-@dataclass(frozen=True)
-class Embeddings:
-    """Embeddings of N pictures in the order of the input, without those that cannot be read."""
-
-    vectors: NDArray[np.float32]  # (N, D), unit length
-    index: NDArray[np.int64]  # (N,), position in the input
-    names: tuple[str, ...]  # as in `Features`
-    skipped: tuple[Skipped, ...]  # the pictures that could not be used
-    left_out: tuple[LeftOut, ...] = ()  # files of the folder that are no pictures
 
 
 @dataclass(frozen=True, repr=False, kw_only=True)
@@ -79,10 +68,19 @@ class Clip(Model):
         return np.concatenate(vectors)
 
 
-def load_clip(name_or_path: Source = None, *, device: Device = None, dtype: Dtype = None) -> Clip:
-    """Load a CLIP; names, arguments and errors are those of `load_dinov2`."""
+def load_clip(
+    name_or_path: Source = None, *, device: Device = None, dtype: Dtype = None
+) -> "Clip | Lit":
+    """Load a CLIP; names, arguments and errors are those of `load_dinov2`.
+
+    "lit-tiny", or a folder of its kind, is a text tower on a DINOv2 instead, in English and
+    Chinese: a `Lit`, with the same methods.
+    """
     from transformers import CLIPModel
 
+    folder = find_lit(name_or_path)
+    if folder is not None:
+        return load_lit(folder, device=device, dtype=dtype)
     loaded = load_parts("CLIP", {"clip": CLIPModel}, name_or_path, device, dtype)
     result = Clip(**loaded)
     log.info("%s", result.describe())

@@ -17,10 +17,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .clip import Embeddings
-from .features import extract_features
+from .data import data_dir
+from .extraction import Embeddings, extract_features
 from .models import Device, Dtype, Model, ModelError, load_dinov2
-from .samples import data_dir
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -117,9 +116,8 @@ class Lit:
             ValueError: No picture can be read.
         """
         found = extract_features(self.dinov2, images, patches=True, **options)
-        both = np.concatenate([found.pooled("cls"), found.pooled("mean")], 1)  # (N, 2 * dim)
-        vectors = self._project(self.head, both)
-        return Embeddings(vectors, found.index, found.names, found.skipped)
+        vectors = self._project(self.head, found.pooled("both"))  # (N, 2 * dim) -> (N, D)
+        return Embeddings(vectors, found.index, found.names, found.skipped, found.left_out)
 
     def embed_patches(
         self, images: Any, **options: Any
@@ -178,13 +176,16 @@ def load_lit(folder: str | Path, *, device: Device = None, dtype: Dtype = None) 
     path = Path(folder).expanduser()
     try:
         config = json.loads((path / "config.json").read_text(encoding="utf-8"))
-        if (kind := config.get("model_type")) != MODEL_TYPE:
+        if not isinstance(config, dict):
+            raise ModelError(f"{path}: config.json holds no object of settings")
+        kind = config.get("model_type")
+        if kind != MODEL_TYPE:
             raise ModelError(f"{path}: its model_type is {kind!r}, not {MODEL_TYPE!r}")
         wanted = config["dinov2"]
         base = _find_dinov2(path, wanted["name"], wanted["sha256"])
         dinov2 = load_dinov2(base, device=device, dtype=dtype)
         return _assemble(path, config, dinov2)
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+    except (OSError, ValueError, TypeError, KeyError, RuntimeError, SafetensorError) as error:
         raise ModelError(f"{path} cannot be loaded as a text tower: {error!r}") from error
 
 
@@ -215,8 +216,15 @@ def _assemble(path: Path, config: dict[str, Any], dinov2: Model) -> Lit:
     if not 2 < len(tokenizer) <= text.config.vocab_size:
         raise ValueError("its tokenizer is missing or that of another model")
     weights = load_file(path / WEIGHTS)
+    not_finite = sorted(name for name, tensor in weights.items() if not tensor.isfinite().all())
+    if not_finite:
+        raise ValueError(f"these weights are not finite: {', '.join(not_finite)}")
     text.load_state_dict(_part(weights, TEXT))
     single = {name: tensor.float().to(dinov2.device) for name, tensor in weights.items()}
+    common = text.config.projection_dim
+    _check_head(_part(single, HEAD), 2 * dinov2.dim, common)
+    if _part(single, PLACES):
+        _check_head(_part(single, PLACES), dinov2.dim, common)
     return Lit(
         dinov2=dinov2,
         text=text.to(dinov2.device, dinov2.dtype).eval().requires_grad_(False),
@@ -227,6 +235,34 @@ def _assemble(path: Path, config: dict[str, Any], dinov2: Model) -> Lit:
         dim=text.config.projection_dim,
         temperature=float(1 / weights["logit_scale"].float().exp()),
     )
+
+
+def _check_head(head: Mapping[str, "Tensor"], dim: int, common: int) -> None:
+    """Raise a ValueError unless `project` can map features of this size to the common space."""
+    hidden = len(head["hidden.bias"])
+    shapes = {
+        "mean": (dim,),
+        "deviation": (dim,),
+        "linear.weight": (common, dim),
+        "hidden.weight": (hidden, dim),
+        "hidden.bias": (hidden,),
+        "out.weight": (common, hidden),
+    }
+    found = {name: tuple(tensor.shape) for name, tensor in head.items()}
+    if found != shapes:
+        raise ValueError(f"its head has the weights {found}, not {shapes}")
+
+
+def find_lit(name_or_path: Any) -> Path | None:
+    """Return the folder of a text tower, one's own or an embedded one by name; None: it is none."""
+    if name_or_path is None:
+        return None
+    own, embedded = Path(name_or_path).expanduser(), data_dir() / "models" / name_or_path
+    for folder in (own, embedded):
+        config = folder / "config.json"
+        if config.is_file() and f'"{MODEL_TYPE}"' in config.read_text(encoding="utf-8"):
+            return folder
+    return None
 
 
 def _part(weights: Mapping[str, Any], prefix: str) -> dict[str, Any]:

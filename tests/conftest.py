@@ -18,7 +18,7 @@ from transformers import (
     Dinov2WithRegistersModel,
 )
 
-from dinov2_helpers import load_clip, load_dinov2
+from dinov2_helpers import course, load_clip, load_dinov2
 from tools.standins import CLIP_PREPROCESSOR, PREPROCESSOR, SCHEDULER, write_preprocessor
 
 # Models as small as these are several times slower on more threads, above all on a busy machine.
@@ -48,18 +48,11 @@ def one_thread():
     torch.set_num_threads(1)
 
 
-class _Printed(logging.Handler):
-    """Shows messages as `course.setup` does, so that `capsys` holds them."""
-
-    def emit(self, record):
-        print(record.getMessage())
-
-
 @pytest.fixture(autouse=True, scope="session")
 def messages():
-    log = logging.getLogger("dinov2_helpers")
-    log.setLevel(logging.INFO)
-    log.addHandler(_Printed())
+    """Show what the package reports as a notebook does, so that `capsys` holds it."""
+    course.show_messages()
+    logging.getLogger(course.LOGGER).propagate = True  # to `caplog`
 
 
 @pytest.fixture(scope="session")

@@ -347,7 +347,11 @@ def refused(world, source, reason, remedy="replace or convert it", **settings):
         assert str(error.value) == f"{printable(name)}: {skipped.reason}"
 
 
-SCALE, CHANGE, KINDS = "bring them to one of these", "change it", "it must be a path, the bytes of a file"
+SCALE, CHANGE, KINDS = (
+    "bring them to one of these",
+    "change it",
+    "it must be a path, the bytes of a file",
+)
 TOO_LONG = {"remedy": "give a lower `size` or cut it", "fit": "crop"}
 
 

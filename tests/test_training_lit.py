@@ -7,6 +7,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from dinov2_helpers import ModelError, load_dinov2
 from dinov2_helpers.lit import load_lit, project, sha256_of_weights
@@ -237,6 +238,45 @@ def test_folders_of_other_models_and_incomplete_ones_are_refused(trained, tmp_pa
     (trained[1] / "tokenizer.json").unlink()
     with pytest.raises(ModelError, match="cannot be loaded"):
         load_lit(trained[1])
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [[], {"model_type": "lit"}, {"dinov2": None}, {"text_config": None}],
+    ids=["a list", "no settings", "no dinov2", "no text_config"],
+)
+def test_a_config_that_says_too_little_is_refused(trained, changed, capsys):
+    path = trained[1] / "config.json"
+    config = json.loads(path.read_text())
+    if isinstance(changed, dict) and "model_type" not in changed:
+        changed = config | changed
+    path.write_text(json.dumps(changed))
+    with pytest.raises(ModelError, match="model"):
+        load_lit(trained[1], device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("name", "weight"),
+    [
+        ("head.hidden.bias", None),
+        ("head.mean", None),
+        ("head.linear.weight", torch.zeros(8, 768)),
+        ("head.linear.weight", torch.zeros(4, 384)),
+        ("head.linear.weight", torch.full((8, 384), float("nan"))),
+        ("text.text_projection.weight", torch.full((8, 16), float("inf"))),
+    ],
+)
+def test_weights_that_do_not_fit_or_are_no_numbers_are_refused_at_once(
+    trained, name, weight, capsys
+):
+    path = trained[1] / "model.safetensors"
+    weights = load_file(path)
+    del weights[name]
+    if weight is not None:
+        weights[name] = weight
+    save_file(weights, path)
+    with pytest.raises(ModelError, match="cannot be loaded as a text tower"):
+        load_lit(trained[1], device="cpu")
 
 
 def test_the_head_is_linear_until_its_hidden_layer_speaks():

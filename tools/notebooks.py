@@ -73,6 +73,7 @@ three cells may use imports, plain functions and ALL_CAPS constants of the noteb
 
 import argparse
 import math
+import os
 import shutil
 import sys
 from collections.abc import Sequence
@@ -148,6 +149,8 @@ def run(project: Project) -> int:
     """Executes every notebook into build/ and writes the page; the number of failures."""
     results = _empty(project, "results")
     folder = _empty(project, "notebooks")
+    # what several notebooks need of data/ is computed once, and kept for the next run
+    os.environ.setdefault("DINOV2_CACHE", str(project.build / "features"))
     gflops = _measure(project)
     executions = []
     for stem in project.stems():
@@ -213,6 +216,7 @@ def check_all(project: Project) -> int:
 def test(project: Project) -> int:
     """Runs the committed notebooks under nbmake, then compares what they recorded."""
     results = _empty(project, "test")
+    os.environ["DINOV2_CACHE"] = str(_empty(project, "test-features"))  # of this code alone
     notebooks = [str(project.notebook(stem)) for stem in project.stems()]
     if not notebooks:
         raise SystemExit("no notebook sources in notebooks/src")

@@ -14,7 +14,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from dinov2_helpers import extract_features
 from dinov2_helpers.clip import load_clip
 from dinov2_helpers.lit import load_lit
 from dinov2_helpers.models import load_dinov2

@@ -2,10 +2,11 @@
 
 from .engine import extract_features, stream_features
 from .job import CODE_VERSION
-from .result import Features, Layer, Maps, Skipped
+from .result import Embeddings, Features, Layer, Maps, Skipped
 
 __all__ = [
     "CODE_VERSION",
+    "Embeddings",
     "Features",
     "Layer",
     "Maps",

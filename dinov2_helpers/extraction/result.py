@@ -94,3 +94,14 @@ class Features:
         if how == "mean":
             return means
         return np.concatenate([self.cls, means], axis=1)
+
+
+@dataclass(frozen=True)
+class Embeddings:
+    """Embeddings of N pictures in the order of the input, without those that cannot be read."""
+
+    vectors: NDArray[np.float32]  # (N, D), unit length
+    index: NDArray[np.int64]  # (N,), position in the input
+    names: tuple[str, ...]  # as in `Features`
+    skipped: tuple[Skipped, ...]  # the pictures that could not be used
+    left_out: tuple[LeftOut, ...] = ()  # files of the folder that are no pictures

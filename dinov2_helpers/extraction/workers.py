@@ -5,12 +5,17 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from threading import Barrier, Lock
 
+from ..threads import usable_cores
+
 _ONE_AT_A_TIME = Lock()  # the number of threads is the process's
 
 
 @contextmanager
 def one_core_each() -> Iterator[tuple[ThreadPoolExecutor, int]]:
-    """Give as many threads as PyTorch uses, each of which computes alone, and their number.
+    """Give as many threads as can compute at the same time, and their number.
+
+    Each of them computes alone. They are as many as PyTorch uses, or fewer where the process may
+    use fewer cores, see `usable_cores`.
 
     PyTorch keeps its number of threads per thread, and hands each new thread that of the last call
     of `set_num_threads`. So that is put back as soon as all workers have taken theirs: neither the
@@ -19,7 +24,8 @@ def one_core_each() -> Iterator[tuple[ThreadPoolExecutor, int]]:
     import torch
 
     with _ONE_AT_A_TIME:
-        n = torch.get_num_threads()
+        torch_threads = torch.get_num_threads()
+        n = min(torch_threads, usable_cores())
         started = Barrier(n + 1)
 
         def take_one_core() -> None:
@@ -31,7 +37,7 @@ def one_core_each() -> Iterator[tuple[ThreadPoolExecutor, int]]:
         for _ in range(n):
             pool.submit(take_one_core)
         started.wait()
-        torch.set_num_threads(n)
+        torch.set_num_threads(torch_threads)
     try:
         yield pool, n
     finally:

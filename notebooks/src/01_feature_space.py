@@ -87,6 +87,7 @@ from sklearn.preprocessing import StandardScaler
 # %%
 from dinov2_helpers import extract_features, load_dinov2, plotting, samples, stream_features
 from dinov2_helpers.claims import claim, record, say
+from dinov2_helpers.pictures import printable
 from dinov2_helpers.widgets import Explorer
 
 dinov2 = load_dinov2()
@@ -1114,7 +1115,7 @@ def most_alike(names, vectors):
     alike = cosine_similarity(vectors, vectors)
     np.fill_diagonal(alike, -np.inf)
     i, j = np.unravel_index(alike.argmax(), alike.shape)
-    return f"Most alike: {names[i]} and {names[j]}, {alike[i, j]:.2f}"
+    return f"Most alike: {printable(names[i])} and {printable(names[j])}, {alike[i, j]:.2f}"
 
 
 # %%

@@ -85,6 +85,7 @@ from dinov2_helpers import (
     to_pixels,
 )
 from dinov2_helpers.claims import claim, record, say
+from dinov2_helpers.pictures import printable
 from dinov2_helpers.widgets import Explorer
 
 dinov2, clip = load_dinov2(), load_clip()
@@ -918,7 +919,7 @@ my_bridge = bridge if len(own) < 200 else fit_ridge(own, wanted, best_strength(o
 names = class_vectors(MY_NAMES, TEMPLATES)
 said, crossed = named(wanted, names), named(cross(my_bridge, own), names)
 for i, a, b in list(zip(shared, said, crossed, strict=True))[:20]:
-    print(f"{theirs.names[i]:>12}: CLIP says {MY_NAMES[a]}, the bridge {MY_NAMES[b]}")
+    print(f"{printable(theirs.names[i]):>12}: CLIP says {MY_NAMES[a]}, the bridge {MY_NAMES[b]}")
 
 # %% [markdown]
 # ## Exercises

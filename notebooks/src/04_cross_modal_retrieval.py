@@ -91,6 +91,7 @@ from dinov2_helpers import (
     stream_features,
 )
 from dinov2_helpers.claims import claim, record, say
+from dinov2_helpers.pictures import printable
 from dinov2_helpers.widgets import Explorer
 
 dinov2 = load_dinov2()
@@ -1972,8 +1973,8 @@ index.add(mine.vectors)
 check_unit_length(index)
 closeness, found = index.search(clip.embed_texts(LOOKED_FOR), min(4, index.ntotal))
 for text, values, places in zip(LOOKED_FOR, closeness, found, strict=True):
-    best = (f"{mine.names[i]} {value:.2f}" for value, i in zip(values, places, strict=True))
-    print(f"{text:>10}: " + ", ".join(best))
+    hits = zip(values, places, strict=True)
+    print(f"{text:>10}: " + ", ".join(f"{printable(mine.names[i])} {v:.2f}" for v, i in hits))
 
 # %% [markdown]
 # The embedded CLIP has seen renders of toys and nothing else, so with photographs its answers are

@@ -1413,6 +1413,7 @@ Explorer(
 from pathlib import Path
 
 from dinov2_helpers import ImageError, iter_images, open_image
+from dinov2_helpers.pictures import printable
 
 
 def first_readable(folder, most):
@@ -1440,7 +1441,7 @@ def show_depth(pictures, estimate):
     plotting.show(
         plotting.show_images(
             small + [as_map(one) for one in depth.values()],
-            titles=list(depth),
+            titles=[printable(name) for name in depth],
             columns=len(depth),
             bar="relative depth, log10",
             alt="Photographs and below each the depth that the head gives: " + ", ".join(depth),

@@ -11,11 +11,11 @@ from typing import Literal
 
 import numpy as np
 import torch
+from dinov2_helpers.features import extract_features
 from numpy.typing import NDArray
 from skimage.transform import resize
 from transformers import AutoModel
 
-from dinov2_helpers.features import extract_features
 from dinov2_helpers.models import Dinov2
 from dinov2_helpers.samples import Scenes, load_scenes, load_views
 from training import probes
