@@ -58,10 +58,8 @@ def misplaced(arrows, floors):
         if not name.startswith("dinov2_helpers."):
             continue
         for target in sorted(found):
-            if (
-                room(target) != room(name)
-                and height.get(room(target), len(floors)) >= height[room(name)]
-            ):
+            elsewhere = room(target) != room(name)
+            if elsewhere and height.get(room(target), len(floors)) >= height[room(name)]:
                 yield f"{name} imports {target}"
 
 
