@@ -72,7 +72,7 @@ class Execution:
     cells: tuple[CellCost, ...] = ()
 
 
-def offline_environment(results: Path) -> dict[str, str]:
+def offline_environment(results: Path, features: Path | None = None) -> dict[str, str]:
     """Variables of a process in which notebooks run: no network, numbers recorded aside.
 
     It computes with as many threads as there are cores for it, and they sleep when they wait.
@@ -80,12 +80,15 @@ def offline_environment(results: Path) -> dict[str, str]:
 
     Args:
         results: folder in which the notebooks record their numbers.
+        features: folder in which they keep features, for each other too; None: nowhere.
     """
     nowhere = "http://127.0.0.1:9"
     proxies = {name: nowhere for name in ("http_proxy", "https_proxy", "all_proxy")}
     path = [str(ROOT / "tools" / "offline"), os.environ.get("PYTHONPATH", "")]
+    kept = {} if features is None else {"DINOV2_CACHE": str(features)}
     return {
         **os.environ,
+        **kept,
         **thread_environment(),
         **proxies,
         **{name.upper(): value for name, value in proxies.items()},
@@ -145,6 +148,7 @@ def execute(
     replacements: Mapping[str, str] | None = None,
     limits: Limits | None = None,
     on_cell: OnCell | None = None,
+    features: Path | None = None,
 ) -> Execution:
     """Runs a notebook, made fresh from its source, in an empty folder and without a network.
 
@@ -155,13 +159,14 @@ def execute(
         replacements: texts to put in the place of others in its code.
         limits: when it is given up; None: as the environment says.
         on_cell: called as each code cell starts.
+        features: folder in which it keeps features, for others too; None: nowhere.
     """
     notebook = pairing.read_source(project, stem)
     for cell in notebook.cells:
         for old, new in (replacements or {}).items():
             if cell.cell_type == "code":
                 cell.source = cell.source.replace(old, new)
-    execution = run_cells(stem, notebook, results, limits, on_cell)
+    execution = run_cells(stem, notebook, results, limits, on_cell, features)
     strip(notebook)
     notebook.metadata["executed"] = {
         "profile": profile(),
@@ -176,6 +181,7 @@ def run_cells(
     results: Path,
     limits: Limits | None = None,
     on_cell: OnCell | None = None,
+    features: Path | None = None,
 ) -> Execution:
     """Runs the cells of a notebook, into which their outputs are written; arguments as above."""
     limits = limits or Limits.from_environment()
@@ -185,7 +191,7 @@ def run_cells(
     with TemporaryDirectory() as folder, ProcessWatch(limits) as watch:
         cells = _Cells(notebook, watch, on_cell)
         client = _client(notebook, cells, limits)
-        run = client.async_execute(cwd=folder, env=offline_environment(results))
+        run = client.async_execute(cwd=folder, env=offline_environment(results, features))
         try:
             asyncio.run(_within_limits(run, watch))
         except CellExecutionError as failure:

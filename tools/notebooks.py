@@ -73,7 +73,6 @@ three cells may use imports, plain functions and ALL_CAPS constants of the noteb
 
 import argparse
 import math
-import os
 import shutil
 import sys
 from collections.abc import Sequence
@@ -150,11 +149,11 @@ def run(project: Project) -> int:
     results = _empty(project, "results")
     folder = _empty(project, "notebooks")
     # what several notebooks need of data/ is computed once, and kept for the next run
-    os.environ.setdefault("DINOV2_CACHE", str(project.build / "features"))
+    features = project.build / "features"
     gflops = _measure(project)
     executions = []
     for stem in project.stems():
-        execution = _execute(project, stem, results, gflops)
+        execution = _execute(project, stem, results, gflops, features)
         nbformat.write(execution.notebook, folder / f"{stem}.ipynb")
         executions.append(execution)
     index = write_pages(project, executions, recorded.read(results / f"{profile()}.json"))
@@ -216,7 +215,7 @@ def check_all(project: Project) -> int:
 def test(project: Project) -> int:
     """Runs the committed notebooks under nbmake, then compares what they recorded."""
     results = _empty(project, "test")
-    os.environ["DINOV2_CACHE"] = str(_empty(project, "test-features"))  # of this code alone
+    features = _empty(project, "test-features")  # of this code alone
     notebooks = [str(project.notebook(stem)) for stem in project.stems()]
     if not notebooks:
         raise SystemExit("no notebook sources in notebooks/src")
@@ -224,7 +223,7 @@ def test(project: Project) -> int:
     timeout = f"--nbmake-timeout={math.ceil(limits.notebook_seconds)}"
     command = [sys.executable, "-m", "pytest", "-v", "--nbmake", timeout, "--rootdir"]
     command += [str(project.root), *notebooks]
-    status = run_watched(command, project.root, offline_environment(results), limits)
+    status = run_watched(command, project.root, offline_environment(results, features), limits)
     if status is None:
         print(f"\nThe notebook named last hangs: {limits.stalled()}")
         return 1
@@ -252,14 +251,16 @@ def _measure(project: Project) -> float:
     return gflops
 
 
-def _execute(project: Project, stem: str, results: Path, gflops: float) -> Execution:
+def _execute(
+    project: Project, stem: str, results: Path, gflops: float, features: Path | None = None
+) -> Execution:
     """Executes one notebook, and says what to expect, how far it is, and how it ended."""
     expected = f"no costs are known of profile {profile()!r}"
     if profile() == pairing.COMMITTED_PROFILE:
         expected = expectation(pairing.read_costs(project).get(stem), gflops)
     progress = Progress(stem)
     progress.start(expected)
-    execution = execute(project, stem, results, on_cell=progress.cell)
+    execution = execute(project, stem, results, on_cell=progress.cell, features=features)
     costs = replace(execution.costs, gflops=gflops)
     outcome = execution.error or "ok"
     progress.end(f"{outcome}, {costs.seconds:.1f} s, {costs.peak_mb:,.0f} MB")
