@@ -57,6 +57,17 @@ def test_a_cell_that_works_longer_than_the_stall_limit_is_not_given_up(tmp_path,
     assert execution.cells[0].cpu_seconds <= execution.costs.cpu_seconds
 
 
+def test_time_in_which_the_watch_did_not_run_is_no_time_without_work(monkeypatch):
+    """A laptop that slept for an hour has not found its notebook hanging."""
+    clock = iter([0.0, 0.2, 3600.0, 3600.2])
+    monkeypatch.setattr("tools.watch.time.monotonic", lambda: next(clock))
+    watch = ProcessWatch(Limits(stall_seconds=2), root=os.getpid())
+    monkeypatch.setattr(watch, "_sample", lambda: None)
+    for _ in range(3):
+        watch.cpu_seconds()
+    assert not watch.stalled()
+
+
 def test_a_notebook_that_works_without_end_is_given_up_at_last(tmp_path):
     execution = run(tmp_path, Limits(notebook_seconds=6), "while True:\n    pass")
     assert execution.error == (

@@ -16,6 +16,9 @@ NOTEBOOK_SECONDS = 3600.0
 # A kernel that waits uses a thousandth of a core, to look whether its parent is still there.
 IDLE_SHARE = 0.01
 INTERVAL = 0.2
+# What one sample may add to the time without work: while the machine slept, or could not even run
+# the watch, nothing is known of the notebook.
+LONGEST_GAP = 5 * INTERVAL
 
 
 @dataclass(frozen=True)
@@ -92,13 +95,14 @@ class ProcessWatch(threading.Thread):
         self.peak_bytes = 0
         self.used_seconds = 0.0
         self._seconds_of: dict[tuple[int, float], float] = {}  # process id and start: CPU time
-        self._active_at = time.monotonic()
+        self._idle_seconds = 0.0
+        self._sampled_at = time.monotonic()
         self._active_cpu = 0.0
         self._one_at_a_time = threading.Lock()
         self._ended = threading.Event()
 
     def __enter__(self) -> "ProcessWatch":
-        self._active_at = time.monotonic()
+        self._sampled_at = time.monotonic()
         self.start()
         return self
 
@@ -115,16 +119,19 @@ class ProcessWatch(threading.Thread):
         """CPU time, user and system, that the processes have used up to now, in seconds."""
         with self._one_at_a_time:
             self._sample()
+            now = time.monotonic()
+            self._idle_seconds += min(now - self._sampled_at, LONGEST_GAP)
+            self._sampled_at = now
             self.used_seconds = sum(self._seconds_of.values())
             used_since = self.used_seconds - self._active_cpu
             if used_since > IDLE_SHARE * self.limits.stall_seconds:
                 self._active_cpu = self.used_seconds
-                self._active_at = time.monotonic()
+                self._idle_seconds = 0.0
             return self.used_seconds
 
     def stalled(self) -> bool:
         """Whether the processes have not worked for the time that the limits allow."""
-        return time.monotonic() - self._active_at > self.limits.stall_seconds
+        return self._idle_seconds > self.limits.stall_seconds
 
     def _sample(self) -> None:
         resident = 0
