@@ -52,7 +52,7 @@ test: $(STAMP)  ## everything that must hold: style, types, units, data, noteboo
 rerun: $(STAMP)  ## run every cell of every notebook a second time, and name those that fail
 	$(PY) -m tools.notebooks rerun
 
-lab: $(STAMP)  ## open the notebooks in JupyterLab
+lab: $(STAMP)  ## open copies of the notebooks in JupyterLab, yours to change, in lab/
 	$(PY) -m tools.lab
 
 notebooks: $(STAMP)  ## bring the committed notebooks and README.md up to date with their sources
@@ -65,10 +65,7 @@ prefetch: $(STAMP)  ## download the models of PROFILE=small once, for a room wit
 rehearse: $(STAMP)  ## run the notebooks of PROFILE=small on random weights of the real shapes
 	$(PY) -m tools.rehearse $(PROFILE)
 
-corerun: $(STAMP)  ## run every cell of every notebook a second time, and name those that fail
-	$(PY) -m tools.notebooks rerun
-
-lab: $(STAMP)  ## run the set-up cell of every notebook in a stand-in for Colab
+colab: $(STAMP)  ## run the set-up cell of every notebook in a stand-in for Colab
 	$(PY) -m tools.colab
 
 bench: $(STAMP)  ## measure speed on a quiet machine, beside other libraries; prints one table

@@ -1,37 +1,97 @@
-"""JupyterLab as `make lab` starts it."""
+"""The copies that `make lab` opens: renewed until a reader changes them, and then theirs."""
 
 import json
+import os
 import subprocess
-from pathlib import Path
+import sys
+
+import pytest
 
 from tools import lab
 from tools.project import ROOT, Project
 
-
-def test_the_checkout_is_the_root_and_the_notebooks_are_in_view():
-    run = subprocess.run(
-        lab.command(["--show-config-json"]),
-        cwd=ROOT,
-        env=lab.environment(Project()),
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    settings = json.loads(run.stdout)
-    assert settings["ServerApp"]["root_dir"] == "."
-    assert settings["LabApp"]["default_url"] == "/lab/tree/notebooks"
+NOTEBOOK = "notebooks/01_small.ipynb"
 
 
-def test_what_is_recorded_goes_to_an_ignored_folder_with_threads_that_sleep(monkeypatch):
-    monkeypatch.delenv("DINOV2_RESULTS", raising=False)
-    monkeypatch.setenv("DINOV2_THREADS", "5")
-    environment = lab.environment(Project())
-    assert Path(environment["DINOV2_RESULTS"]).is_relative_to(ROOT / "build")
-    assert "/build/" in (ROOT / ".gitignore").read_text().splitlines()
-    assert environment["OMP_NUM_THREADS"] == "5"
+@pytest.fixture
+def project(tmp_path):
+    write(tmp_path / NOTEBOOK, "first version")
+    write(tmp_path / "notebooks" / "figures" / "01_small.png", "a picture")
+    write(tmp_path / "docs" / "models.md", "a document")
+    return Project(tmp_path, "")
+
+
+def write(path, text):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
+def test_a_copy_has_what_the_notebook_links_to(project):
+    assert lab.refresh(project) == []
+    copied = project.lab / NOTEBOOK
+    assert copied.read_text() == "first version"
+    assert (copied.parent / "figures" / "01_small.png").is_file()
+    assert (copied.parent / ".." / "docs" / "models.md").is_file()
+
+
+def test_an_unchanged_copy_is_renewed(project):
+    lab.refresh(project)
+    write(project.root / NOTEBOOK, "second version")
+    assert lab.refresh(project) == []
+    assert (project.lab / NOTEBOOK).read_text() == "second version"
+
+
+def test_a_readers_work_stays_and_a_newer_version_is_named(project):
+    lab.refresh(project)
+    write(project.lab / NOTEBOOK, "first version, solved")
+    assert lab.refresh(project) == []
+    write(project.root / NOTEBOOK, "second version")
+    assert lab.refresh(project) == [NOTEBOOK]
+    assert (project.lab / NOTEBOOK).read_text() == "first version, solved"
+    (project.lab / NOTEBOOK).unlink()
+    assert lab.refresh(project) == []
+    assert (project.lab / NOTEBOOK).read_text() == "second version"
+
+
+def test_a_lost_ledger_loses_no_work(project):
+    lab.refresh(project)
+    write(project.lab / NOTEBOOK, "first version, solved")
+    (project.lab / lab.LEDGER).unlink()
+    lab.refresh(project)
+    assert (project.lab / NOTEBOOK).read_text() == "first version, solved"
+
+
+def test_git_ignores_the_folder_and_cleaning_leaves_it():
+    assert "/lab/" in (ROOT / ".gitignore").read_text().splitlines()
+    clean = (ROOT / "Makefile").read_text().partition("\nclean:")[2]
+    assert "lab" not in clean
+
+
+def test_jupyterlab_starts_at_the_notebooks_with_threads_that_sleep(project, monkeypatch):
+    for name in ("OMP_NUM_THREADS", "OMP_WAIT_POLICY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("DINOV2_THREADS", "3")
+    said = project.root / "said.json"
+    script = "import json, os, sys; json.dump(dict(os.environ), open(sys.argv[1], 'w'))"
+    monkeypatch.setattr(lab, "Project", lambda: project)
+    monkeypatch.setattr(lab, "command", lambda *_: [sys.executable, "-c", script, str(said)])
+    assert lab.main([]) == 0
+    environment = json.loads(said.read_text())
     assert environment["OMP_WAIT_POLICY"] == "PASSIVE"
+    assert environment["OMP_NUM_THREADS"] == "3"
 
 
-def test_a_folder_of_ones_own_is_kept(monkeypatch, tmp_path):
+def test_what_is_recorded_goes_to_the_same_folder(project, monkeypatch):
+    monkeypatch.delenv("DINOV2_RESULTS", raising=False)
+    assert lab.environment(project)["DINOV2_RESULTS"] == str(project.lab / "results")
+
+
+def test_a_folder_of_ones_own_is_kept(project, monkeypatch, tmp_path):
     monkeypatch.setenv("DINOV2_RESULTS", str(tmp_path))
-    assert lab.environment(Project())["DINOV2_RESULTS"] == str(tmp_path)
+    assert lab.environment(project)["DINOV2_RESULTS"] == str(tmp_path)
+
+
+def test_jupyterlab_takes_the_options(project):
+    options = [*lab.command(project, ["--version"])]
+    run = subprocess.run(options, capture_output=True, text=True, env=os.environ, check=True)
+    assert run.stdout.strip()

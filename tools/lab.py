@@ -1,37 +1,87 @@
-"""JupyterLab on the notebooks: `make lab`.
+"""Opens the notebooks in JupyterLab: `make lab`, or `python -m tools.lab [OPTIONS OF JUPYTERLAB]`.
 
-The root folder is the checkout, so that the links from notebooks to docs/ work. Numbers that the
-notebooks record go to build/lab-results, so that working with them changes no committed numbers.
-Arguments go on to JupyterLab: `python -m tools.lab --no-browser`.
+What opens are copies in lab/, a folder that git ignores, with the pictures and documents that the
+notebooks link to. Saving one, as JupyterLab also does by itself, changes no tracked file, so that a
+later `git pull` finds nothing in its way; numbers that they record go to lab/results. Copies that
+nobody has changed are renewed each time; one that a reader has worked in is never touched again,
+and is named when the course has a newer one. `make clean` leaves the folder alone.
 """
 
+import hashlib
+import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from dinov2_helpers.threads import thread_environment
-from tools.project import ROOT, Project
+from dinov2_helpers.writing import write_whole
+from tools.project import Project
+
+LEDGER = ".copied.json"
+"""File in lab/ that holds the SHA-256 of each copy as it was made."""
+
+
+def files(project: Project) -> Iterator[Path]:
+    """What is copied, relative to the checkout: notebooks, and what they show and link to."""
+    for pattern in ("notebooks/*.ipynb", "notebooks/figures/*", "docs/*"):
+        for path in sorted(project.root.glob(pattern)):
+            if path.is_file():
+                yield path.relative_to(project.root)
+
+
+def refresh(project: Project) -> list[str]:
+    """Makes or renews the copies that the reader has not changed.
+
+    Returns:
+        Names of the files of which the reader has an own, older version.
+    """
+    ledger_file = project.lab / LEDGER
+    ledger: dict[str, str] = {}
+    if ledger_file.exists():
+        ledger = json.loads(ledger_file.read_text(encoding="utf-8"))
+    kept = []
+    for name in files(project):
+        content = (project.root / name).read_bytes()
+        copy = project.lab / name
+        key = name.as_posix()
+        if copy.exists() and _sha256(copy.read_bytes()) != ledger.get(key):
+            if ledger.get(key) != _sha256(content):
+                kept.append(key)
+            continue
+        write_whole(copy, content)
+        ledger[key] = _sha256(content)
+    write_whole(ledger_file, json.dumps(ledger, indent=1).encode())
+    return kept
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def command(project: Project, options: Sequence[str]) -> list[str]:
+    """The command that opens JupyterLab, at the notebooks, with what they link to within reach."""
+    folder = ["--notebook-dir", str(project.lab), "--LabApp.default_url=/lab/tree/notebooks"]
+    return [sys.executable, "-m", "jupyterlab", *folder, *options]
 
 
 def environment(project: Project) -> dict[str, str]:
     """Variables of the server and its kernels; DINOV2_RESULTS stays where it is set."""
-    results = {"DINOV2_RESULTS": str(project.build / "lab-results")}
+    results = {"DINOV2_RESULTS": str(project.lab / "results")}
     return {**results, **os.environ, **thread_environment()}
 
 
-def command(arguments: Sequence[str]) -> list[str]:
-    """What starts JupyterLab in the root folder of a checkout, with the notebooks in view."""
-    options = ["--notebook-dir=.", "--LabApp.default_url=/lab/tree/notebooks"]
-    return [sys.executable, "-m", "jupyterlab", *options, *arguments]
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Starts JupyterLab and waits for its end; its exit status."""
-    given = sys.argv[1:] if arguments is None else arguments
-    return subprocess.run(
-        command(given), cwd=ROOT, env=environment(Project()), check=False
-    ).returncode
+def main(options: Sequence[str] | None = None) -> int:
+    """Renews the copies and runs JupyterLab until it is closed."""
+    project = Project()
+    for name in refresh(project):
+        print(
+            f"lab/{name} is yours and stays; the course has another version by now. "
+            "Rename or remove yours to get it."
+        )
+    arguments = command(project, sys.argv[1:] if options is None else options)
+    return subprocess.run(arguments, env=environment(project), check=False).returncode
 
 
 if __name__ == "__main__":

@@ -52,6 +52,11 @@ class Project:
         return self.root / "build"
 
     @property
+    def lab(self) -> Path:
+        """Ignored folder of the notebooks that readers work in; it is theirs, not remade."""
+        return self.root / "lab"
+
+    @property
     def results(self) -> Path:
         """Folder of the committed numbers."""
         return self.root / "notebooks" / "results"
