@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from dinov2_helpers import ModelError, load_dinov2
 from dinov2_helpers.lit import load_lit, project, sha256_of_weights
 from dinov2_helpers.samples import data_dir, load_scenes
-from training.intervals import shares, wilson
+from training.intervals import shares
 from training.lit import card
 from training.lit.config import Recipe
 from training.lit.evaluate import patch_classes, place_hits, scores, worded_anew
@@ -341,14 +341,10 @@ def test_captions_in_wording_that_was_never_read_are_known():
 
 
 def test_shares_have_intervals():
-    assert wilson(0, 10) == (0.0, 0.2775)
-    low, high = wilson(81, 100)
-    assert low == pytest.approx(0.7222, abs=1e-3) and high == pytest.approx(0.8749, abs=1e-3)
-    with pytest.raises(ValueError, match="no trials"):
-        wilson(0, 0)
-    found = shares({"class": np.array([True, False] * 10)})
+    found = shares({"class": np.array([True, False] * 10), "colour": np.zeros(10, bool)})
     assert found["class"] == 0.5
     assert found["class_low"] < 0.5 < found["class_high"]
+    assert (found["colour_low"], found["colour_high"]) == (0.0, 0.2775)
 
 
 def test_an_exported_tower_is_measured_in_both_languages(trained, capsys):

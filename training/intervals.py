@@ -1,36 +1,11 @@
 """How sure a share is that was measured on some hundred pictures."""
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
-Z = 1.959964  # 97.5 % point of the normal distribution
-
-
-def wilson(hits: int, n: int) -> tuple[float, float]:
-    """Return the 95 % interval of a share (Wilson 1927), which stays within 0 and 1.
-
-    Args:
-        hits: Number of successes.
-        n: Number of trials.
-
-    Raises:
-        ValueError: There was no trial.
-
-    Example:
-        >>> wilson(0, 10)
-        (0.0, 0.2775)
-    """
-    if n < 1:
-        raise ValueError("no trials, so no share")
-    share = hits / n
-    centre = share + Z**2 / (2 * n)
-    half = Z * math.sqrt(share * (1 - share) / n + Z**2 / (4 * n**2))
-    low, high = ((centre + sign * half) / (1 + Z**2 / n) for sign in (-1, 1))
-    return round(max(0.0, low), 4), round(min(1.0, high), 4)
+from dinov2_helpers.measure import share
 
 
 def shares(hits: Mapping[str, NDArray[Any]]) -> dict[str, float]:
@@ -41,8 +16,8 @@ def shares(hits: Mapping[str, NDArray[Any]]) -> dict[str, float]:
     """
     results: dict[str, float] = {}
     for name, found in hits.items():
-        low, high = wilson(int(np.count_nonzero(found)), len(found))
-        results |= {name: round(float(np.mean(found)), 4), f"{name}_low": low, f"{name}_high": high}
+        value, low, high = (round(end, 4) for end in share(found))
+        results |= {name: value, f"{name}_low": low, f"{name}_high": high}
     return results
 
 
