@@ -18,8 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .data import data_dir
-from .extraction import Embeddings, extract_features
+from .extraction import Embeddings, extract_features, fingerprint, stream_features
+from .hashes import sha256_of
+from .extraction.result import Skipped
 from .models import Device, Dtype, Model, ModelError, load_dinov2
+from .pictures.files import LeftOut
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -31,7 +34,7 @@ TEXT, HEAD, PLACES = "text.", "head.", "places."  # what the names of the weight
 
 def sha256_of_weights(folder: Path) -> str:
     """Return the SHA-256 of the weights of a model in a folder, as ``sha256sum`` prints it."""
-    return hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()
+    return sha256_of(folder / WEIGHTS)
 
 
 def project(head: Mapping[str, "Tensor"], features: "Tensor") -> "Tensor":
@@ -115,9 +118,24 @@ class Lit:
         Raises:
             ValueError: No picture can be read.
         """
-        found = extract_features(self.dinov2, images, patches=True, **options)
-        vectors = self._project(self.head, found.pooled("both"))  # (N, 2 * dim) -> (N, D)
-        return Embeddings(vectors, found.index, found.names, found.skipped, found.left_out)
+        vectors: list[NDArray[np.float32]] = []
+        index: list[NDArray[np.int64]] = []
+        names: list[str] = []
+        skipped: list[Skipped] = []
+        left_out: tuple[LeftOut, ...] = ()
+        # by chunks, for the patches of all pictures together may not fit into memory
+        for found in stream_features(self.dinov2, images, **options):
+            vectors.append(self._project(self.head, found.pooled("both")))  # (n, 2 * dim) -> (n, D)
+            index.append(found.index)
+            names += found.names
+            skipped += found.skipped
+            left_out = found.left_out
+        if not names:
+            reasons = "; ".join(f"{one.name}: {one.reason}" for one in skipped[:20])
+            raise ValueError(f"no picture to embed; {len(skipped)} skipped. {reasons}")
+        return Embeddings(
+            np.concatenate(vectors), np.concatenate(index), tuple(names), tuple(skipped), left_out
+        )
 
     def embed_patches(
         self, images: Any, **options: Any
@@ -148,6 +166,19 @@ class Lit:
         maps = [self._project(self.places, patches) for patches in found.patches]
         same = len({one.shape for one in maps}) == 1
         return np.stack(maps) if same else maps
+
+    def fingerprint(self) -> str:
+        """Return a SHA-256 in hexadecimal of all that its embeddings depend on."""
+        digest = hashlib.sha256(fingerprint(self.dinov2).encode())
+        for prefix, tensors in (
+            (TEXT, self.text.state_dict()),
+            (HEAD, self.head),
+            (PLACES, self.places),
+        ):
+            for name, tensor in sorted(tensors.items()):
+                digest.update(f"{prefix}{name}".encode())
+                digest.update(tensor.detach().float().cpu().numpy().tobytes())
+        return digest.hexdigest()
 
     def _project(self, head: Mapping[str, "Tensor"], features: NDArray[Any]) -> NDArray[np.float32]:
         import torch

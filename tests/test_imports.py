@@ -21,13 +21,15 @@ BELOW = {
 }
 # The rooms of dinov2_helpers, a floor a line: each imports from the floors above its own line only.
 FLOORS = (
-    {"data", "hashes", "threads", "writing"},
+    {"data", "hashes", "measure", "threads", "writing"},
     {"pictures"},
     {"plotting"},
     {"widgets", "models", "samples"},
     {"claims", "course", "extraction"},
     {"lit"},
     {"clip"},
+    {"techniques"},
+    {"cli"},
 )
 
 

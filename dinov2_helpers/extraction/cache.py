@@ -1,7 +1,6 @@
 """Features on disk, each entry named by all that it depends on, behind its checksum."""
 
 import hashlib
-import json
 import logging
 import os
 import zlib
@@ -15,7 +14,8 @@ from safetensors.numpy import load, save
 from ..models.load import Model
 from ..pictures.files import printable
 from ..writing import write_whole
-from .job import CODE_VERSION, Record, Settings
+from .fingerprint import fingerprint
+from .job import Record, Settings
 
 log = logging.getLogger("dinov2_helpers")
 
@@ -32,13 +32,7 @@ class Cache:
     def __init__(self, model: Model, settings: Settings, folder: str | os.PathLike[str]) -> None:
         self.folder = Path(folder).expanduser()
         self.writable = True
-        config = model.model.config.to_dict()
-        config.pop("_name_or_path", None)  # the same model in another folder is the same
-        config = json.dumps(config, sort_keys=True, default=str)
-        facts = (CODE_VERSION, settings, config, model.preprocessing)
-        self.digest = hashlib.sha256(repr(facts).encode())
-        # the weights themselves: right for any source, and after any change to them
-        self.digest.update(model.encoder.fingerprint())
+        self.digest = hashlib.sha256(f"{fingerprint(model)} {settings}".encode())
 
     def entry(self, image: Image.Image) -> Path:
         """Return where the features of a picture are, or would be."""

@@ -11,7 +11,7 @@ from psutil import virtual_memory
 from ..models.load import Model
 from ..pictures.pixels import geometry
 from .job import Job, Record, Settings
-from .result import Features, Layer, Maps, Skipped
+from .result import Features, Layer, Maps, Origin, Skipped
 
 
 def layer_names(model: Model, layer: int) -> tuple[str, str]:
@@ -169,6 +169,7 @@ class Gathering:
             coverage=shapes.coverage(),
             skipped=tuple(sorted(skipped, key=lambda one: one.index)),
             note=shapes.note(),
+            origin=Origin(self.model.name, self.settings.size, self.settings.fit),
         )
 
 

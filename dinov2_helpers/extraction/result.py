@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..pictures.files import LeftOut
+from ..pictures.pixels import Fit
 
 Maps: TypeAlias = NDArray[np.float32] | list[NDArray[np.float32]]
 Pooling = Literal["cls", "mean", "both"]
@@ -26,6 +27,14 @@ class Layer(NamedTuple):
 
     cls: NDArray[np.float32]
     patches: Maps
+
+
+class Origin(NamedTuple):
+    """What features were made with: the model's name, and `size` and `fit` as they were given."""
+
+    model: str
+    size: int | None
+    fit: Fit
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +57,7 @@ class Features:
     coverage: Maps  # (N, h, w) in 0-1, how much of a patch shows the picture and not padding
     skipped: tuple[Skipped, ...]  # the pictures that could not be used
     note: str  # what was done to the geometry of the pictures
+    origin: Origin  # what made them
     left_out: tuple[LeftOut, ...] = field(default=())  # files of the folder that are no pictures
 
     def __len__(self) -> int:

@@ -1,0 +1,10 @@
+"""The seven techniques as objects to keep: fit them, ask them, save them, load them tomorrow.
+
+They follow scikit-learn's habits: settings in the constructor, `fit` returns the object itself,
+what was learned ends in an underscore. Pictures go in as `extract_features` takes them, or as the
+features that it returned.
+"""
+
+from .keeping import KeptError
+
+__all__ = ["KeptError"]

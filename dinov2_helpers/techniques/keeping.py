@@ -1,0 +1,163 @@
+"""How a fitted object is kept in a folder, and found again: safetensors beside JSON, no pickle.
+
+The folder holds `KIND.json`, with settings, the fingerprints of the models that made the features,
+and the name of the file of arrays; that name carries a hash of its content. The JSON is replaced
+last, in one step, so that a reader finds the old object whole or the new one.
+"""
+
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..clip import load_clip
+from ..data import data_dir
+from ..extraction import fingerprint
+from ..lit import Lit
+from ..models import Model, ModelError, load_dinov2
+from ..writing import write_whole
+
+log = logging.getLogger("dinov2_helpers")
+FORMAT = 1  # of the folder; raised when older code could not read it
+AnyModel = TypeVar("AnyModel", bound=Model | Lit)
+
+
+class KeptError(Exception):
+    """A folder without an object of the wanted kind, or with one that does not fit the model."""
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What a folder holds.
+
+    Args:
+        folder: The folder.
+        settings: What was saved as JSON.
+        arrays: What was saved as arrays, by name.
+        models: Name and fingerprint of each model, by its role, such as "dinov2".
+    """
+
+    folder: Path
+    settings: dict[str, Any]
+    arrays: dict[str, NDArray[Any]]
+    models: dict[str, dict[str, str]]
+
+    def model(self, role: str, given: AnyModel | None = None) -> AnyModel:
+        """Return the model that features have to come from.
+
+        Args:
+            role: "dinov2" or "clip".
+            given: The model to check. None: the one of the recorded name is loaded.
+
+        Raises:
+            KeptError: It is another model, has other weights, or prepares pictures differently.
+            ModelError: The model of the recorded name cannot be loaded.
+        """
+        wanted = self.models[role]
+        model = _load(role, wanted["name"]) if given is None else given
+        if _fingerprint(model) != wanted["fingerprint"]:
+            raise KeptError(
+                f"{self.folder} was made with {wanted['name']} as it was then; {model.name} as it "
+                "is here has other weights, prepares pictures differently, or runs in another "
+                "version of this package. Give the model that it was made with, or fit it again."
+            )
+        return model
+
+
+def save_object(
+    folder: str | os.PathLike[str],
+    kind: str,
+    settings: Mapping[str, Any],
+    arrays: Mapping[str, NDArray[Any]],
+    models: Mapping[str, Model | Lit],
+) -> None:
+    """Write a fitted object into a folder, which is made if need be.
+
+    Args:
+        folder: Where to; an object of the same kind in it is replaced.
+        kind: What it is, such as "anomaly-detector"; the name of the JSON file.
+        settings: All that is no array: numbers, texts, lists and dicts of them.
+        arrays: Arrays by name.
+        models: The models that made the features, by role: "dinov2", "clip".
+
+    Raises:
+        OSError: The folder cannot be written; what stood there is left as it was.
+    """
+    from safetensors.numpy import save
+
+    path = Path(folder).expanduser()
+    content = save({name: np.ascontiguousarray(array) for name, array in arrays.items()})
+    sha256 = hashlib.sha256(content).hexdigest()
+    arrays_name = f"{kind}-{sha256[:16]}.safetensors"
+    made_with = {
+        role: {"name": model.name, "fingerprint": _fingerprint(model)}
+        for role, model in models.items()
+    }
+    record = {
+        "format": FORMAT,
+        "kind": kind,
+        "arrays": arrays_name,
+        "sha256": sha256,
+        "models": made_with,
+        "settings": dict(settings),
+    }
+    text = json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    write_whole(path / arrays_name, content)
+    write_whole(path / f"{kind}.json", text.encode())
+    for older in path.glob(f"{kind}-*.safetensors"):
+        if older.name != arrays_name:
+            older.unlink(missing_ok=True)
+
+
+def load_object(folder: str | os.PathLike[str], kind: str) -> Kept:
+    """Read what `save_object` wrote.
+
+    Raises:
+        KeptError: The folder holds no such object, or it is damaged or of a later version.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
+    path = Path(folder).expanduser()
+    description = path / f"{kind}.json"
+    if not description.is_file():
+        raise KeptError(f"{path} holds no {kind}: there is no {description.name} in it")
+    try:
+        record = json.loads(description.read_text(encoding="utf-8"))
+        if record["format"] > FORMAT:
+            raise KeptError(f"{path} was written by a later version of this package: update it")
+        name = str(record["arrays"])
+        if Path(name).name != name:
+            raise KeptError(f"{description} names arrays outside its folder: {name!r}")
+        content = (path / name).read_bytes()
+        if hashlib.sha256(content).hexdigest() != record["sha256"]:
+            raise KeptError(f"{path / name} is damaged: its content has changed. Save it again.")
+        return Kept(path, record["settings"], load(content), record["models"])
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, SafetensorError) as error:
+        raise KeptError(f"{path} cannot be read as a {kind}: {error!r}") from error
+
+
+def _fingerprint(model: Model | Lit) -> str:
+    if isinstance(model, Lit):
+        return model.fingerprint()
+    return fingerprint(model)
+
+
+def _load(role: str, name: str) -> Any:
+    """Load a model by the name that it had: of an embedded one, or on the hub."""
+    embedded = data_dir() / "models" / name
+    source = embedded if Path(name).name == name and embedded.is_dir() else name
+    load = load_dinov2 if role == "dinov2" else load_clip
+    try:
+        return load(source)
+    except ModelError as error:
+        raise ModelError(
+            f"{error} If {name} is a folder of yours, load it and give the model itself."
+        ) from error

@@ -1,0 +1,136 @@
+"""Objects in folders: found again with the same numbers, refused where they do not fit."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dinov2_helpers import extract_features, load_clip, load_dinov2, photographs
+from dinov2_helpers.models import ModelError
+from dinov2_helpers.techniques.inputs import features_of
+from dinov2_helpers.techniques.keeping import KeptError, load_object, save_object
+
+KIND = "search-thing"
+ARRAYS = {"bank": np.arange(6, dtype=np.float32).reshape(2, 3), "ids": np.array([4, 2])}
+
+
+@pytest.fixture(scope="module")
+def dinov2():
+    return load_dinov2("tiny")
+
+
+@pytest.fixture(scope="module")
+def pictures():
+    return list(photographs().values())[:2]
+
+
+@pytest.fixture
+def folder(tmp_path, dinov2):
+    save_object(tmp_path / "kept", KIND, {"k": 3}, ARRAYS, {"dinov2": dinov2})
+    return tmp_path / "kept"
+
+
+def test_what_was_saved_is_found_with_its_model(folder, dinov2):
+    kept = load_object(folder, KIND)
+    assert kept.settings == {"k": 3}
+    assert {name: array.tolist() for name, array in kept.arrays.items()} == {
+        name: array.tolist() for name, array in ARRAYS.items()
+    }
+    assert kept.model("dinov2", dinov2) is dinov2
+    assert kept.model("dinov2").name == dinov2.name
+
+
+def test_another_backend_is_the_same_model_and_other_weights_are_not(folder):
+    kept = load_object(folder, KIND)
+    other = load_dinov2("tiny", backend="torch")
+    assert kept.model("dinov2", other) is other
+    other.model.layernorm.weight.data += 0.01
+    with pytest.raises(KeptError, match="other weights"):
+        kept.model("dinov2", other)
+
+
+def test_other_preprocessing_is_another_model(folder, dinov2):
+    changed = dataclasses.replace(dinov2.preprocessing, mean=(0.1, 0.2, 0.3))
+    with pytest.raises(KeptError, match="prepares pictures differently"):
+        load_object(folder, KIND).model(
+            "dinov2", dataclasses.replace(dinov2, preprocessing=changed)
+        )
+
+
+@pytest.mark.parametrize("name", ["clip-tiny", "lit-tiny"])
+def test_models_of_words_are_kept_too(tmp_path, name):
+    clip = load_clip(Path("data/models") / name if name == "clip-tiny" else name)
+    save_object(tmp_path, KIND, {}, ARRAYS, {"clip": clip})
+    assert load_object(tmp_path, KIND).model("clip").name == clip.name == name
+
+
+def test_a_model_of_a_folder_that_is_not_here_is_asked_for(tmp_path, dinov2, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    own = dataclasses.replace(dinov2, name="my-model")
+    save_object(tmp_path, KIND, {}, ARRAYS, {"dinov2": own})
+    with pytest.raises(ModelError, match="folder of yours"):
+        load_object(tmp_path, KIND).model("dinov2")
+    assert load_object(tmp_path, KIND).model("dinov2", own) is own
+
+
+def test_a_new_version_takes_the_place_of_the_old_and_others_stay(folder, dinov2):
+    save_object(folder, "another-thing", {}, ARRAYS, {"dinov2": dinov2})
+    save_object(folder, KIND, {"k": 4}, {"bank": np.zeros(1)}, {"dinov2": dinov2})
+    assert load_object(folder, KIND).arrays["bank"].tolist() == [0]
+    assert load_object(folder, "another-thing").arrays.keys() == ARRAYS.keys()
+    assert len(list(folder.iterdir())) == 4
+
+
+def _change(path, **changes):
+    record = json.loads(path.read_text())
+    path.write_text(json.dumps(record | changes))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (lambda folder: (folder / f"{KIND}.json").unlink(), "holds no search-thing"),
+        (lambda folder: (folder / f"{KIND}.json").write_text("{"), "cannot be read"),
+        (lambda folder: (folder / f"{KIND}.json").write_text("[]"), "cannot be read"),
+        (lambda folder: _change(folder / f"{KIND}.json", format=99), "later version"),
+        (lambda folder: _change(folder / f"{KIND}.json", arrays="../x"), "outside its folder"),
+        (lambda folder: next(folder.glob("*.safetensors")).write_bytes(b"abc"), "damaged"),
+        (lambda folder: next(folder.glob("*.safetensors")).unlink(), "cannot be read"),
+    ],
+)
+def test_what_is_missing_or_damaged_is_said(folder, spoil, said):
+    spoil(folder)
+    with pytest.raises(KeptError, match=said):
+        load_object(folder, KIND)
+
+
+def test_features_already_made_are_taken_as_they_are(dinov2, pictures):
+    made = extract_features(dinov2, pictures, size=112, layers=[3])
+    assert features_of(dinov2, made, size=112, layers=[3]) is made
+    fresh = features_of(dinov2, pictures, size=112, layers=[3])
+    assert (fresh.cls == made.cls).all()
+
+
+@pytest.mark.parametrize(
+    ("wanted", "said"),
+    [
+        ({"size": 224}, "size=112"),
+        ({"size": 112, "fit": "pad"}, "fit='crop'"),
+        ({"size": 112, "layers": [2]}, "lack layers"),
+        ({"size": 112, "facets": ["key"]}, "lack facets"),
+    ],
+)
+def test_features_made_otherwise_are_refused(dinov2, pictures, wanted, said):
+    made = extract_features(dinov2, pictures, size=112, layers=[3])
+    with pytest.raises(ValueError, match=said):
+        features_of(dinov2, made, **wanted)
+
+
+def test_features_of_another_model_or_without_patches_are_refused(dinov2, pictures):
+    made = extract_features(dinov2, pictures, size=112, patches=False)
+    with pytest.raises(ValueError, match="lack patches"):
+        features_of(dinov2, made, size=112)
+    with pytest.raises(ValueError, match="features of dinov2-tiny"):
+        features_of(dataclasses.replace(dinov2, name="other"), made, size=112)
