@@ -18,9 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .data import data_dir
-from .extraction import Embeddings, extract_features, fingerprint, stream_features
+from .extraction import Embeddings, Skipped, extract_features, fingerprint, stream_features
 from .hashes import sha256_of
-from .extraction.result import Skipped
 from .models import Device, Dtype, Model, ModelError, load_dinov2
 from .pictures.files import LeftOut
 

@@ -189,7 +189,8 @@ def average_precision(ordered: Bools) -> Floats:
     """Return the mean, over the relevant pictures, of the precision at their places: (Q,)."""
     places = np.arange(1, ordered.shape[1] + 1)
     precision = np.cumsum(ordered, axis=1) / places  # (Q, N)
-    return (precision * ordered).sum(1) / ordered.sum(1)
+    found: Floats = (precision * ordered).sum(1) / ordered.sum(1)
+    return found
 
 
 def overlap_at(found: ArrayLike, exact: ArrayLike) -> Floats:
