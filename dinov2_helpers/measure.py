@@ -176,7 +176,8 @@ def hit_at(ordered: Bools, k: int) -> Floats:
 
     Papers on retrieval by captions, where one picture is right, call its mean recall@k.
     """
-    return ordered[:, :k].any(1).astype(np.float64)
+    found: Floats = np.any(ordered[:, :k], axis=1).astype(np.float64)
+    return found
 
 
 def recall_at(ordered: Bools, k: int) -> Floats:
