@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from scale_datasets import assert_same, read
 
-from dinov2_scale import Summary, extract_dataset
+from dinov2_scale import Summary, extract_dataset, on_ray
 
 ray = pytest.importorskip("ray")
 
@@ -22,10 +22,43 @@ def elsewhere(tmp_path_factory):
     before = os.getcwd()
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.chdir(folder)
-    ray.init(include_dashboard=False, log_to_driver=False, num_cpus=1)
+    on_ray.start_ray(cores=1)
     os.chdir(before)
     yield folder
     ray.shutdown()
+
+
+def fails(times, message):
+    """A stand-in for ray.init that fails so often, and the list of its calls."""
+    calls = []
+
+    def init(**_):
+        calls.append(1)
+        if len(calls) <= times:
+            raise Exception(message)
+
+    return init, calls
+
+
+def test_ray_that_starts_slowly_is_started_again(monkeypatch, caplog):
+    init, calls = fails(2, "The current node timed out during startup. This could happen ...")
+    monkeypatch.setattr(ray, "init", init)
+    monkeypatch.setattr(ray, "shutdown", lambda: None)
+    on_ray.start_ray()
+    assert len(calls) == 3
+    assert "attempt 3 follows" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("message", "attempts"), [("no such cluster", 1), ("timed out during startup", on_ray.STARTS)]
+)
+def test_ray_that_cannot_start_says_why(monkeypatch, message, attempts):
+    init, calls = fails(99, message)
+    monkeypatch.setattr(ray, "init", init)
+    monkeypatch.setattr(ray, "shutdown", lambda: None)
+    with pytest.raises(Exception, match=message):
+        on_ray.start_ray()
+    assert len(calls) == attempts
 
 
 @pytest.fixture(scope="module")

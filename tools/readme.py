@@ -5,6 +5,7 @@
 """
 
 import argparse
+import statistics
 import sys
 from collections.abc import Mapping, Sequence
 
@@ -45,6 +46,7 @@ def ledger(claims: Mapping[str, Mapping[str, str]]) -> str:
 def _notebooks(project: Project) -> str:
     numbers = recorded.read(project.results / f"{pairing.COMMITTED_PROFILE}.json")
     costs = pairing.read_costs(project)
+    rates = [cost["gflops"] for cost in costs.values() if "gflops" in cost]
     rows = []
     for stem in project.stems():
         notebook = pairing.read_source(project, stem)
@@ -58,7 +60,10 @@ def _notebooks(project: Project) -> str:
             f"{costs[stem]['seconds']:.0f} s, {costs[stem]['peak_mb'] / 1000:.1f} GB",
         )
         rows.append(row)
-    heads = ("", "notebook", "what you will do", "headline", "cost on two cores")
+    cost = "cost on two cores"
+    if rates:
+        cost += f" that multiply matrices at {statistics.median(rates):.0f} GFLOP/s"
+    heads = ("", "notebook", "what you will do", "headline", cost)
     return _table(heads, rows)
 
 
