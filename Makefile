@@ -34,7 +34,7 @@ $(STAMP):
 	  $(PIP) install --quiet $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) 'torch>=2.6,<2.14'; \
 	fi
 	@$(PY) -c 'import importlib.metadata as m; print("torch", m.version("torch"))'
-	$(PIP) install --quiet --editable '.[test,train,scale,openvino]'
+	$(PIP) install --quiet --editable '.[course,test,train,scale,openvino]'
 	@rm -f $(VENV)/.installed-* && touch $@
 
 run: $(STAMP)  ## execute every notebook without a network, write build/index.html

@@ -18,7 +18,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from IPython.display import display
 from matplotlib import colormaps, rc_context
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
@@ -26,6 +25,7 @@ from matplotlib.text import Text
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
+from .extras import need
 from .pictures.decode import open_image
 from .pictures.files import printable
 
@@ -98,7 +98,14 @@ def bundle(figure: Figure, alt: str = "") -> tuple[dict[str, Any], dict[str, Any
 
 
 def show(figure: Figure, alt: str = "") -> None:
-    """Display a figure in the notebook with its alternative text, as `bundle` makes it."""
+    """Display a figure in the notebook with its alternative text, as `bundle` makes it.
+
+    Raises:
+        ModuleNotFoundError: There is no IPython, and so no notebook.
+    """
+    need("IPython", "course", "A display in notebooks")
+    from IPython.display import display
+
     data, metadata = bundle(figure, alt)
     display(data, metadata=metadata, raw=True)
 

@@ -14,6 +14,8 @@ import yaml
 from bs4 import BeautifulSoup
 from hatchling.builders.wheel import WheelBuilder
 
+from dinov2_helpers import load_diffusion, load_dinov2
+from dinov2_helpers.extras import need
 from tools import blocks, notebooks, pairing, recorded
 from tools.checks import SETUP_LINES, check
 from tools.execution import Costs, Execution, execute, offline_environment, strip
@@ -576,8 +578,8 @@ def test_an_editable_install_reads_the_data_of_the_checkout(tmp_path):
 
 
 def requirements():
-    project = Project().pyproject["project"]
-    return [*project["dependencies"], *project["optional-dependencies"]["test"]]
+    tests = Project().pyproject["project"]["optional-dependencies"]["test"]
+    return [*Project().dependencies, *tests]
 
 
 def test_environment_yml_has_the_packages_of_pyproject():
@@ -606,13 +608,13 @@ def imported(folder):
 @pytest.mark.parametrize(
     ("folder", "extras"),
     [
-        ("dinov2_helpers", ["openvino", "heif"]),
+        ("dinov2_helpers", ["openvino", "heif", "course"]),
         ("dinov2_scale", ["scale"]),
-        ("notebooks/src", []),
+        ("notebooks/src", ["course"]),
         ("benchmarks", []),
-        ("training", ["train"]),
-        ("tools", ["test"]),
-        ("tests", ["test", "train", "scale"]),
+        ("training", ["train", "course"]),
+        ("tools", ["test", "course"]),
+        ("tests", ["test", "train", "scale", "course"]),
     ],
 )
 def test_every_package_that_is_imported_is_asked_for(folder, extras):
@@ -654,3 +656,14 @@ def test_ci_runs_the_test_command_of_the_readme():
     script = (ROOT / ".ci" / "run").read_text()
     assert "set -euo pipefail" in script and "make test" in script
     assert os.access(ROOT / ".ci" / "run", os.X_OK)
+
+
+def test_a_missing_package_is_named_with_the_extra_that_brings_it(monkeypatch):
+    need("torch", "course", "This")
+    with pytest.raises(ModuleNotFoundError, match=r"This needs no_such_thing: .*\[course\]"):
+        need("no_such_thing", "course", "This")
+    monkeypatch.setattr("dinov2_helpers.extras.find_spec", lambda _: None)
+    with pytest.raises(ModuleNotFoundError, match=r"A diffusion model needs diffusers"):
+        load_diffusion("tiny")
+    with pytest.raises(ModuleNotFoundError, match=r"openvino"):
+        load_dinov2("tiny", backend="openvino")

@@ -49,7 +49,7 @@ def test_the_text_reaches_the_page_that_nbconvert_makes(monkeypatch, name, media
     # "basic" is the template of build/index.html; "lab" knows no alternative text (nbconvert 7.17)
     shown = []
     monkeypatch.setattr(
-        "dinov2_helpers.plotting.display", lambda *args, **kw: shown.append((args, kw))
+        "IPython.display.display", lambda *args, **kw: shown.append((args, kw))
     )
     plotting.show(FIGURES[name](ALT))
     [([data], options)] = shown

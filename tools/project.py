@@ -43,8 +43,9 @@ class Project:
 
     @property
     def dependencies(self) -> list[str]:
-        """What the package itself requires, without its extras."""
-        return self.pyproject["project"]["dependencies"]
+        """What the notebooks require: the package, and its extra for the course."""
+        project = self.pyproject["project"]
+        return [*project["dependencies"], *project["optional-dependencies"]["course"]]
 
     @property
     def build(self) -> Path:

@@ -68,7 +68,7 @@ def lacking(dependencies: Iterable[str]) -> list[str]:
     Args:
         dependencies: all of them, as pyproject.toml lists them.
     """
-    return [line for line in dependencies if re.split(r"[^\w-]", line)[0] not in COLAB_HAS]
+    return sorted(line for line in dependencies if re.split(r"[^\w-]", line)[0] not in COLAB_HAS)
 
 
 def setup_cell(repository: str, dependencies: Iterable[str]) -> str:

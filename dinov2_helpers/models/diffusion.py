@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from ..extras import need
 from .load import Device, Dtype, Source, best_device, locate, quiet
 from .profiles import ModelError
 
@@ -37,6 +38,7 @@ def load_diffusion(
     import torch
     from safetensors import SafetensorError
 
+    need("diffusers", "course", "A diffusion model")
     number = getattr(torch, str(dtype or "float32").removeprefix("torch."), None)
     if not isinstance(number, torch.dtype):
         raise ValueError(f"dtype {dtype!r} is no number format of torch, such as 'float16'")

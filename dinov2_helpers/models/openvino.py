@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from threading import Lock, local
 from typing import TYPE_CHECKING, Any
 
+from ..extras import need
 from .encoder import Forward, Inside, Tokens, TorchEncoder
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ class OpenVinoEncoder(TorchEncoder):
 
     def __init__(self, model: Any) -> None:
         super().__init__(model)
-        need_openvino()
+        need("openvino", "openvino", "backend='openvino'")
         self._compiled: dict[tuple[int, int], Any] = {}  # by height and width of the pictures
         self._weights = b""  # fingerprint of those that were compiled
         self._lock = Lock()
@@ -91,17 +92,6 @@ class OpenVinoEncoder(TorchEncoder):
             converted = convert(self.model, *shape)
             self._compiled[shape] = openvino.compile_model(converted, "CPU", options)
             return self._compiled[shape]
-
-
-def need_openvino() -> None:
-    """Raise a ModuleNotFoundError that says what to install, if OpenVINO is missing."""
-    try:
-        import openvino  # noqa: F401
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            "backend='openvino' needs OpenVINO: pip install 'dinov2-in-practice[openvino]', or "
-            "pip install openvino"
-        ) from error
 
 
 def convert(model: Any, height: int, width: int) -> Any:
