@@ -48,9 +48,7 @@ def test_a_figure_carries_its_alternative_text_and_leaves_no_trace(name):
 def test_the_text_reaches_the_page_that_nbconvert_makes(monkeypatch, name, media):
     # "basic" is the template of build/index.html; "lab" knows no alternative text (nbconvert 7.17)
     shown = []
-    monkeypatch.setattr(
-        "IPython.display.display", lambda *args, **kw: shown.append((args, kw))
-    )
+    monkeypatch.setattr("IPython.display.display", lambda *args, **kw: shown.append((args, kw)))
     plotting.show(FIGURES[name](ALT))
     [([data], options)] = shown
     assert options.pop("raw") is True

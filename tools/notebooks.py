@@ -82,7 +82,7 @@ from pathlib import Path
 import nbformat
 
 from dinov2_helpers.threads import usable_cores
-from tools import machine, pairing, recorded, rerun
+from tools import headlines, machine, pairing, recorded, rerun
 from tools.checks import check
 from tools.execution import Execution, execute, offline_environment, profile
 from tools.page import write_pages
@@ -137,11 +137,21 @@ def _commit(project: Project, execution: Execution, results: Path) -> None:
     costs = pairing.read_costs(project) | {stem: asdict(execution.costs)}
     recorded.write(project.results / "costs.json", costs)
     recorded.merge(stem, results, project.results, pairing.COMMITTED_PROFILE)
+    _raise_headline(project, stem)
     pairing.write_notebook(project, stem, execution.notebook)
     media, picture, _ = pairing.finished_picture(execution.notebook)
     figure = pairing.figure_path(project, stem, media)
     figure.parent.mkdir(exist_ok=True)
     figure.write_bytes(picture)
+
+
+def _raise_headline(project: Project, stem: str) -> None:
+    """Keeps the best value that the headline of a notebook has had."""
+    numbers = recorded.read(project.results / recorded.files(pairing.COMMITTED_PROFILE)[0])
+    key = headlines.headline(project, stem)
+    if key in numbers:
+        best = headlines.raised(headlines.read(project), key, numbers[key])
+        recorded.write(project.results / "headlines.json", best)
 
 
 def run(project: Project) -> int:

@@ -68,8 +68,16 @@ def differences(committed: Path, fresh: Path, profile: str) -> list[str]:
 def _agree(key: str, old: Any, new: Any) -> bool:
     if isinstance(old, dict):
         return old["verdict"] == new["verdict"]
-    tolerance = ABSOLUTE_TOLERANCE + RELATIVE_TOLERANCE * abs(old)
-    return key.endswith(MACHINE_DEPENDENT) or abs(new - old) <= tolerance
+    return key.endswith(MACHINE_DEPENDENT) or abs(new - old) <= _tolerance(old)
+
+
+def lowest(value: float) -> float:
+    """The lowest number that still counts as this one, on another machine."""
+    return value - _tolerance(value)
+
+
+def _tolerance(value: float) -> float:
+    return ABSOLUTE_TOLERANCE + RELATIVE_TOLERANCE * abs(value)
 
 
 def _say(entry: Any) -> str:
