@@ -5,6 +5,7 @@ what was learned ends in an underscore. Pictures go in as `extract_features` tak
 features that it returned.
 """
 
+from .bridge import Bridge
 from .keeping import KeptError
 
-__all__ = ["KeptError"]
+__all__ = ["Bridge", "KeptError"]

@@ -1,0 +1,5 @@
+"""Pictures named by words."""
+
+from .bridge import Bridge
+
+__all__ = ["Bridge"]
