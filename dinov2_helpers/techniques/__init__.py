@@ -5,7 +5,17 @@ what was learned ends in an underscore. Pictures go in as `extract_features` tak
 features that it returned.
 """
 
-from .bridge import Bridge
 from .keeping import KeptError
+from .neighbours import KnnClassifier, correspondences, pca_rgb, search
+from .zero_shot import Bridge, FewShot, ZeroShot
 
-__all__ = ["Bridge", "KeptError"]
+__all__ = [
+    "Bridge",
+    "FewShot",
+    "KeptError",
+    "KnnClassifier",
+    "ZeroShot",
+    "correspondences",
+    "pca_rgb",
+    "search",
+]
