@@ -73,11 +73,12 @@ def correspondences(
         >>> bool((matches.points_a == matches.points_b).all())
         True
     """
-    sides = [
-        _Side(dinov2, features_of(dinov2, x, size=size, fit=fit, layers=(layer,), cache=cache))
-        for x in (a, b)
-    ]
-    patches_a, patches_b = (side.patches(layer) for side in sides)  # (P, D), (Q, D), unit length
+    # the last block's patches are the output itself, which features always have
+    is_last = layer in (-1, dinov2.n_layers - 1)
+    layers = () if is_last else (layer,)
+    found = [features_of(dinov2, x, size=size, fit=fit, layers=layers, cache=cache) for x in (a, b)]
+    sides = [_Side(dinov2, features, None if is_last else layer) for features in found]
+    patches_a, patches_b = (side.patches for side in sides)  # (P, D), (Q, D), unit length
     nearest_b, scores = _nearest(patches_a, patches_b)  # (P,)
     rows = np.arange(len(patches_a))
     if mutual:
@@ -97,20 +98,18 @@ def correspondences(
 class _Side:
     """One of the two pictures: the patches that show it, and where they are."""
 
-    def __init__(self, dinov2: Model, features: Features) -> None:
+    def __init__(self, dinov2: Model, features: Features, layer: int | None) -> None:
         if len(features) != 1:
             raise ValueError(f"{len(features)} pictures on one side: give one, or its features")
-        self.features = features
         height, width = features.sizes[0].tolist()
         points = patch_centres(dinov2, (width, height), features.origin.size, features.origin.fit)
         inside = ((points >= 0) & (points <= (width, height))).all(-1)  # (h, w)
-        self.shown = inside & (features.coverage[0] >= HALF)  # (h, w)
-        self.points = points[self.shown]  # (P, 2)
-        self.cells = np.argwhere(self.shown)  # (P, 2)
-
-    def patches(self, layer: int) -> NDArray[np.float32]:
-        """Return the patches of a layer that show the picture, (P, D), unit length."""
-        return unit(self.features.layers[layer].patches[0][self.shown])
+        shown = inside & (features.coverage[0] >= HALF)  # (h, w)
+        self.points = points[shown]  # (P, 2)
+        self.cells = np.argwhere(shown)  # (P, 2)
+        maps = features.patches if layer is None else features.layers[layer].patches
+        assert maps is not None  # they were asked for
+        self.patches = unit(maps[0][shown])  # (P, D)
 
 
 def patch_centres(

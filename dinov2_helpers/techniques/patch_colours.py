@@ -95,7 +95,8 @@ def _split_scores(
 
     rows = np.concatenate([one.reshape(-1, one.shape[-1]) for one in maps]).astype(np.float64)
     n = min(CANDIDATES if component is None else component + 1, *rows.shape)
-    scores = PCA(n, svd_solver="covariance_eigh").fit_transform(rows)  # (all patches, n)
+    with np.errstate(invalid="ignore"):  # where nothing varies, shares of the variance are 0 / 0
+        scores = PCA(n, svd_solver="covariance_eigh").fit_transform(rows)  # (all patches, n)
     frame = np.concatenate([_frame(one.shape[:2]).ravel() for one in maps])  # (all patches,)
     if frame.all():  # grids of two patches or less have no middle
         difference = np.sign(scores.mean(0) - np.median(scores, axis=0))
