@@ -132,7 +132,7 @@ class PlaceTraining:
             toy = (one["class"], one["colour"] if told else None)
             writer = writers[rng.integers(len(writers))]
             asked.append(toy)
-            texts.append(writer.alone(writer.single(*toy)))
+            texts.append(writer.naming(*toy))
         true = [[shows(self.facts[row], toy) for toy in asked] for row in rows]
         patches = torch.from_numpy(np.asarray(self.patches[rows], np.float32))
         return patches, texts, torch.tensor(true)
