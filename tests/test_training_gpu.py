@@ -72,6 +72,8 @@ def test_a_pack_stops_at_its_size_and_has_both_kinds_early(material, tmp_path):
 
 
 def test_nothing_to_pack_or_unpack_is_said(tmp_path):
+    with pytest.raises(FileExistsError, match="delete it"):
+        pack(tmp_path, tmp_path, megabytes=1)
     with pytest.raises(FileNotFoundError, match=r"training\.world\.material"):
         pack(tmp_path, tmp_path / "packed", megabytes=1)
     with pytest.raises(FileNotFoundError, match=r"training\.pack"):

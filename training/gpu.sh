@@ -3,16 +3,16 @@
 # the crops, from the present weights; then clip-tiny; then the UNet of diffusion-tiny, which reads
 # with that clip-tiny. Nothing can be rendered there, so pictures are carried as JPEG:
 #
-#     python -m training.pack runs/pairs packed --megabytes 60      # before, where there are pictures
-#     PACKED=packed OUT=results bash training/gpu.sh                # there
+#     python -m training.pack runs/pairs runs/packed      # before, where there are pictures
+#     OUT=results bash training/gpu.sh                      # there
 #
 # A training that its time cuts short still leaves its model. Each result is a folder in $OUT: model,
 # log and nothing larger than 16 MB. One that fails is named in $OUT/failed and stops no other.
 # RECIPE=trial takes a few steps of each, on any machine.
 set -uo pipefail
 
-PACKED=${PACKED:-packed}
-OUT=${OUT:-results}
+PACKED=${PACKED:-runs/packed}
+OUT=${OUT:-runs/gpu/results}
 WORK=${WORK:-runs/gpu}
 PYTHON=${PYTHON:-python}
 RECIPE=${RECIPE:-gpu}

@@ -1,7 +1,7 @@
 """Rendered pictures as JPEG, small enough to carry to a machine that cannot render.
 
-    python -m training.pack runs/pairs packed --megabytes 60     # here
-    python -m training.pack packed runs/pairs --unpack           # there
+    python -m training.pack runs/pairs runs/packed             # here: at most 60 MB
+    python -m training.pack runs/packed runs/pairs --unpack    # there
 
 Shards are taken evenly from those of one toy and of several, until the size is reached; one shard
 gives one zip file, and none is larger than some megabytes. Unpacked they are again what
@@ -65,6 +65,8 @@ def pack(material: Path, target: Path, megabytes: float, side: int = SIDE) -> in
         FileNotFoundError: There are no shards.
         FileExistsError: The target is there already, with other shards perhaps.
     """
+    if target.exists():
+        raise FileExistsError(f"{target} is there already, perhaps with other pictures: delete it")
     shards = in_turns(material)
     if not shards:
         raise FileNotFoundError(f"{material} holds no shards: python -m training.world.material")
