@@ -7,13 +7,18 @@ features that it returned.
 
 from .keeping import KeptError
 from .neighbours import KnnClassifier, correspondences, pca_rgb, search
+from .refine import DenseCrf, GuidedFilter
+from .segmentation import Segmenter
 from .zero_shot import Bridge, FewShot, ZeroShot
 
 __all__ = [
     "Bridge",
+    "DenseCrf",
     "FewShot",
+    "GuidedFilter",
     "KeptError",
     "KnnClassifier",
+    "Segmenter",
     "ZeroShot",
     "correspondences",
     "pca_rgb",
