@@ -1,5 +1,6 @@
 """Patches of pictures of any size, as maps: a facet or a token of a layer, whole or in tiles."""
 
+import logging
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -14,12 +15,15 @@ from ..extraction import Features, Skipped, extract_features
 from ..extraction.sources import name_sources
 from ..models import Model
 from ..pictures.decode import ImageError, open_image
+from ..pictures.files import printable
 from ..pictures.pixels import geometry
 from .inputs import features_of
 
+log = logging.getLogger("dinov2_helpers")
 Floats = NDArray[np.float32]
 Facet = Literal["token", "query", "key", "value"]
 MOST_PATCHES = 4096  # of a picture at once; attention grows with the square of it
+LISTED = 20  # pictures that a message names
 CHUNK = 8  # pictures whose pixels are held at once
 
 
@@ -246,3 +250,16 @@ def enlarge(soft: NDArray[Any], size: tuple[int, int]) -> Floats:
     large = torch.nn.functional.interpolate(values, size, mode="bilinear")
     found: Floats = large[0, 0].numpy()
     return found
+
+
+def skipped_text(skipped: Sequence[Skipped]) -> str:
+    """Say which pictures were skipped and why, the first of them by name."""
+    lines = [f"{len(skipped)} pictures skipped:"]
+    lines += [f"  {one.index}: {printable(one.name)}: {one.reason}" for one in skipped[:LISTED]]
+    return "\n".join(lines)
+
+
+def report(skipped: Sequence[Skipped]) -> None:
+    """Log which pictures were skipped, if some were."""
+    if skipped:
+        log.warning("%s", skipped_text(skipped))

@@ -1,15 +1,17 @@
 """Which mask belongs to which picture: by order, or by name."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
 
 import numpy as np
 
+from ..extraction import Skipped
 from ..pictures.annotations import read_mask
 from ..pictures.decode import ImageError
 from ..pictures.files import list_images, local_path
+from .dense import Dense
 from .things import Bools
 
 ENDINGS = ("", "_mask", "-mask", ".mask")  # of the name of a mask, after that of its picture
@@ -90,3 +92,16 @@ def _stem(name: Any) -> str:
 
 def _is_path(source: Any) -> bool:
     return isinstance(source, str | os.PathLike) and not isinstance(source, np.ndarray)
+
+
+def truths_of(
+    masks: MaskSource, found: Sequence[Dense], skipped: list[Skipped]
+) -> dict[int, Bools]:
+    """Return the masks of pictures by position in the input; those without are skipped."""
+    truths = {}
+    for one in found:
+        try:
+            truths[one.index] = masks.read(one.index, one.name, one.size[::-1])
+        except NoMaskError as error:
+            skipped.append(Skipped(one.index, one.name, str(error)))
+    return truths

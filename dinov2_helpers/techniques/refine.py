@@ -4,7 +4,7 @@ Patches are 14 pixels wide; the colours of the picture know better where a thing
 probability and the picture in Lab, of one size, and return a probability.
 """
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Floats = NDArray[np.float32]
+MOST_PIXELS = 2**18  # of a picture when its edges are refined
 SURE = 0.02  # a probability is kept so far from 0 and 1, for its logit has to be finite
 
 
@@ -218,3 +219,28 @@ def _check_sizes(probability: NDArray[Any], lab: NDArray[Any]) -> None:
             f"a probability of shape {np.shape(probability)} and a picture of {np.shape(lab)}: "
             "(H, W) and (H, W, 3) are needed"
         )
+
+
+def refining_size(grid: tuple[int, ...], patch: int) -> tuple[int, int]:
+    """Return height and width at which edges are refined: half of the model's pixels, or less."""
+    height, width = grid[0] * patch / 2, grid[1] * patch / 2
+    shrink = min(1.0, (MOST_PIXELS / (height * width)) ** 0.5)
+    return max(1, int(height * shrink)), max(1, int(width * shrink))
+
+
+def as_record(method: Refinement | None) -> dict[str, Any]:
+    """Return a refinement as what JSON can hold."""
+    if method is None:
+        return {"kind": "none"}
+    (name,) = (name for name, kind in KINDS.items() if isinstance(method, kind))
+    return {"kind": name, **asdict(method)}  # type: ignore[call-overload]
+
+
+def from_record(record: dict[str, Any]) -> Refinement | None:
+    """Return the refinement that `as_record` wrote."""
+    settings = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in record.items()
+        if name != "kind"
+    }
+    return None if record["kind"] == "none" else KINDS[record["kind"]](**settings)

@@ -3,7 +3,7 @@
 import logging
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import replace
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 from ..extraction import Features, Skipped
 from ..models import Model
 from ..pictures.decode import open_image
-from ..pictures.files import printable
-from .dense import Dense, Floats, Kind, Reader, enlarge, read, unit
+from .dense import Dense, Floats, Kind, Reader, enlarge, read, report, skipped_text, unit
 from .foreground import (
     ClusterVotes,
     FirstComponent,
@@ -26,14 +25,16 @@ from .foreground import (
 from .inputs import NotFittedError
 from .keeping import KeptError, load_object, save_object
 from .mask_probe import LinearProbe, best_threshold, choose, shares_of
-from .mask_sources import MaskSource, NoMaskError
-from .refine import KINDS, Refinement, lab_of, refinement
+from .mask_sources import MaskSource, truths_of
+from .refine import as_record, from_record, lab_of, refinement, refining_size
+from .segmentation_results import Segmentation, Segmentations, SoftMasks
 from .things import (
     Bools,
     Clicked,
     Named,
     ReadsPictures,
     Thing,
+    best_named,
     find_things,
     fits,
     part_at,
@@ -46,49 +47,7 @@ Method = Literal["auto", "probe", "clusters", "pca", "cut", "border"]
 Foreground = Literal["auto", "fitted", "inside", "smallest", "largest", "other"]
 KIND = "segmenter"
 SOFTNESS = 0.15  # a probability goes from 0.27 to 0.73 within so many deviations of the scores
-MOST_PIXELS = 2**18  # of a picture when its edges are refined
 LARGEST_TILE = 2048  # pixels a side
-LISTED = 20  # pictures that a message names
-
-
-@dataclass(frozen=True, eq=False)
-class Segmentation:
-    """The mask of a picture, in its own pixels."""
-
-    name: str  # as in `Features`
-    index: int  # position in the input
-    mask: Bools = field(repr=False)  # (H, W)
-    probability: Floats = field(repr=False)  # (H, W) in 0-1; above 0.5 is the mask
-    turned: bool  # whether the other side than that of the fit was taken
-    note: str  # which side was taken and why
-
-
-@dataclass(frozen=True, eq=False)
-class Segmentations:
-    """The masks of N pictures in the order of the input, without those that cannot be used."""
-
-    masks: tuple[Bools, ...] = field(repr=False)  # N of (H, W), each in its picture's own pixels
-    names: tuple[str, ...]
-    index: NDArray[np.int64]  # (N,), position in the input
-    turned: Bools  # (N,), whether the other side than that of the fit was taken
-    notes: tuple[str, ...]  # which side was taken and why
-    skipped: tuple[Skipped, ...]
-
-    def __len__(self) -> int:
-        return len(self.masks)
-
-
-@dataclass(frozen=True, eq=False)
-class SoftMasks:
-    """The same as probabilities."""
-
-    probabilities: tuple[Floats, ...] = field(repr=False)  # N of (H, W) in 0-1
-    names: tuple[str, ...]
-    index: NDArray[np.int64]  # (N,), position in the input
-    skipped: tuple[Skipped, ...]
-
-    def __len__(self) -> int:
-        return len(self.probabilities)
 
 
 class Segmenter:
@@ -227,12 +186,12 @@ class Segmenter:
         given = MaskSource(masks) if masks is not None else None
         skipped: list[Skipped] = []
         found = list(_without_pictures(read(self._reader, pictures, self._kinds(method), skipped)))
-        truths = _truths(given, found, skipped) if given else {}
+        truths = truths_of(given, found, skipped) if given else {}
         if given:
             given.check_number(len(found) + len(skipped))
             found = [one for one in found if one.index in truths]
         if not found:
-            raise ValueError(f"no picture to fit on; {_skipped_text(skipped)}")
+            raise ValueError(f"no picture to fit on; {skipped_text(skipped)}")
         self.method_ = method
         self.tried_: dict[str, float] = {}
         if method == "probe":
@@ -241,7 +200,7 @@ class Segmenter:
             self._fit_without(found, [truths[one.index] for one in found] if given else [])
         self.n_pictures_ = len(found)
         self.skipped_ = tuple(sorted(skipped, key=lambda one: one.index))
-        _report(self.skipped_)
+        report(self.skipped_)
         return self
 
     def _method(self, with_masks: bool) -> Method:
@@ -335,7 +294,7 @@ class Segmenter:
         """
         skipped: list[Skipped] = []
         found = list(self.each(pictures, skipped))
-        _report(skipped)
+        report(skipped)
         return Segmentations(
             masks=tuple(one.mask for one in found),
             names=tuple(one.name for one in found),
@@ -353,7 +312,7 @@ class Segmenter:
         """
         skipped: list[Skipped] = []
         found = list(self.each(pictures, skipped))
-        _report(skipped)
+        report(skipped)
         return SoftMasks(
             probabilities=tuple(one.probability for one in found),
             names=tuple(one.name for one in found),
@@ -464,7 +423,7 @@ class Segmenter:
         vectors = vectors_of_things(reader, opened, things)
         found = fits(vectors, text_vectors(reader, texts, templates))  # (things, texts)
         return tuple(
-            _named(text, things, found[:, column], heat) for column, text in enumerate(asked)
+            best_named(text, things, found[:, column], heat) for column, text in enumerate(asked)
         )
 
     def by_click(
@@ -509,7 +468,7 @@ class Segmenter:
             "size": self.size,
             "tile": self.tile,
             "foreground": self.foreground,
-            "refine": _as_record(refinement(self.refine)),
+            "refine": as_record(refinement(self.refine)),
             "clusters": self.clusters,
             "smallest": self.smallest,
             "seed": self.seed,
@@ -539,7 +498,7 @@ class Segmenter:
         kept = load_object(folder, KIND)
         try:
             settings, fitted = dict(kept.settings["settings"]), kept.settings["fitted"]
-            settings["refine"] = _from_record(settings["refine"])
+            settings["refine"] = from_record(settings["refine"])
             found = cls(kept.model("dinov2", dinov2), **settings)
             found.method_ = fitted["method"]
             facet, layer = fitted["kind"]
@@ -555,13 +514,6 @@ class Segmenter:
     def _check_fitted(self) -> None:
         if not hasattr(self, "scorer_"):
             raise NotFittedError("this Segmenter has learned nothing yet: call fit(pictures)")
-
-
-def refining_size(grid: tuple[int, ...], patch: int) -> tuple[int, int]:
-    """Return height and width at which edges are refined: half of the model's pixels, or less."""
-    height, width = grid[0] * patch / 2, grid[1] * patch / 2
-    shrink = min(1.0, (MOST_PIXELS / (height * width)) ** 0.5)
-    return max(1, int(height * shrink)), max(1, int(width * shrink))
 
 
 def _logistic(logits: Floats) -> Floats:
@@ -583,56 +535,9 @@ def _as_fitted(turned: bool) -> str:
     return ", which is the other one than that of the fit" if turned else ", as fitted"
 
 
-def _named(text: str, things: Sequence[Thing], scores: Floats, empty: Floats) -> Named:
-    """Return the best of the things (n,) by their scores, and all of them as a map."""
-    heat = empty.copy()
-    for thing, score in zip(things, scores, strict=True):
-        heat[thing.mask] = score
-    best = int(scores.argmax())
-    return Named(text, things[best], float(scores[best]), heat)
-
-
 def _without_pictures(found: Iterator[Dense]) -> Iterator[Dense]:
     for one in found:
         yield replace(one, picture=None)
-
-
-def _truths(masks: MaskSource, found: Sequence[Dense], skipped: list[Skipped]) -> dict[int, Bools]:
-    """Return the masks of pictures by position in the input; those without are skipped."""
-    truths = {}
-    for one in found:
-        try:
-            truths[one.index] = masks.read(one.index, one.name, one.size[::-1])
-        except NoMaskError as error:
-            skipped.append(Skipped(one.index, one.name, str(error)))
-    return truths
-
-
-def _skipped_text(skipped: Sequence[Skipped]) -> str:
-    lines = [f"{len(skipped)} pictures skipped:"]
-    lines += [f"  {one.index}: {printable(one.name)}: {one.reason}" for one in skipped[:LISTED]]
-    return "\n".join(lines)
-
-
-def _report(skipped: Sequence[Skipped]) -> None:
-    if skipped:
-        log.warning("%s", _skipped_text(skipped))
-
-
-def _as_record(method: Refinement | None) -> dict[str, Any]:
-    if method is None:
-        return {"kind": "none"}
-    (name,) = (name for name, kind in KINDS.items() if isinstance(method, kind))
-    return {"kind": name, **asdict(method)}  # type: ignore[call-overload]
-
-
-def _from_record(record: dict[str, Any]) -> Refinement | None:
-    settings = {
-        name: tuple(value) if isinstance(value, list) else value
-        for name, value in record.items()
-        if name != "kind"
-    }
-    return None if record["kind"] == "none" else KINDS[record["kind"]](**settings)
 
 
 def _scorer(method: str, arrays: dict[str, NDArray[Any]]) -> Scorer:

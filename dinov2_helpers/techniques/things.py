@@ -142,3 +142,12 @@ def vectors_of_things(
         reasons = "; ".join(one.reason for one in found.skipped)
         raise ValueError(f"crops of things could not be embedded: {reasons}")
     return np.asarray(found.vectors)
+
+
+def best_named(text: str, things: Sequence[Thing], scores: Floats, empty: Floats) -> Named:
+    """Return the best of the things (n,) by their scores, and all of them as a map."""
+    heat = empty.copy()
+    for thing, score in zip(things, scores, strict=True):
+        heat[thing.mask] = score
+    best = int(scores.argmax())
+    return Named(text, things[best], float(scores[best]), heat)
