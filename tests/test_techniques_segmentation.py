@@ -279,6 +279,12 @@ def test_things_are_found_by_name(probe, monkeypatch):
     red, blue = probe.by_name(image, ["red", "blue"], Colours(), templates=["{}"])
     assert red.thing.box == (20, 30, 60, 60) and blue.thing.box == (140, 30, 180, 60)
     assert red.score > 0 and np.isnan(red.heat[0, 0]) and red.heat[40, 40] > red.heat[40, 150]
+    with pytest.raises(ValueError, match="no vectors of patches"):
+        probe.by_name(image, "red", Colours(), way="patches")
+    reader = Colours()
+    reader.embed_patches = lambda pictures, **_: [np.asarray(pictures[0].resize((20, 10)), float)]
+    red, _ = probe.by_name(image, ["red", "blue"], reader, way="patches", templates=["{}"])
+    assert red.thing.box == (20, 30, 60, 60) and red.heat.shape == (100, 200)
     monkeypatch.setattr(probe, "things", lambda _: ())
     (none,) = probe.by_name(image, "red", Colours())
     assert none.thing is None

@@ -34,10 +34,11 @@ from .things import (
     Named,
     ReadsPictures,
     Thing,
-    best_named,
     find_things,
     fits,
+    painted,
     part_at,
+    patch_vectors,
     text_vectors,
     vectors_of_things,
 )
@@ -64,8 +65,8 @@ class Segmenter:
             the normalised cut of each picture; "border", what is unlike the picture's border.
             "auto": the probe if masks are given, else clusters.
         facet: "token", "query", "key" or "value" of a patch. None: tokens for the probe, else keys.
-        layer: Block, 0 the first and -1 the last. None: for the probe, of four from the middle to
-            the last, the best on masks held out; else the one at 5/7 of the depth.
+        layer: Block, 0 the first and -1 the last. None: for tokens and the probe, of four from the
+            middle to the last, the best on masks held out; else the one at 5/7 of the depth.
         size: Shortest side in pixels that the model sees. None: the picture's own.
         tile: Side in pixels of overlapping tiles, for small things in large pictures. None: no
             tiles, unless a picture has more than 4,096 patches at that size.
@@ -144,8 +145,6 @@ class Segmenter:
         for name, (value, known) in choices.items():
             if value not in known:
                 raise ValueError(f"{name}={value!r} is none of {known}")
-        if self.method == "probe" and self.facet not in (None, "token") and self.layer is None:
-            raise ValueError(f"facet={self.facet!r} for a probe: give its layer too")
         refinement(self.refine)
 
     def _check_numbers(self) -> None:
@@ -220,7 +219,7 @@ class Segmenter:
         facet = self.facet or ("token" if method == "probe" else "key")
         if self.layer is not None:
             return [Kind(facet, self.layer % n_layers)]
-        if method != "probe":
+        if facet != "token" or method != "probe":
             return [Kind(facet, round((n_layers - 1) * 5 / 7))]
         layers = np.linspace(n_layers // 2, n_layers - 1, 4).round().astype(int)
         return [Kind(facet, int(layer)) for layer in np.unique(layers)]
@@ -268,7 +267,8 @@ class Segmenter:
 
         Args:
             pictures: As for `fit`. `Features` hold no colours: they need refine="none".
-            skipped: To which pictures are added that cannot be used.
+            skipped: To which pictures are added that cannot be used. None: a warning names them
+                at the end.
 
         Raises:
             NotFittedError: Before `fit`.
@@ -282,6 +282,8 @@ class Segmenter:
         listed = [] if skipped is None else skipped
         for one in read(self._reader, pictures, [self.kind_], listed):
             yield self._segment(one)
+        if skipped is None:
+            report(listed)
 
     def predict(self, pictures: Any) -> Segmentations:
         """Return the masks of pictures, each in the picture's own pixels.
@@ -385,19 +387,23 @@ class Segmenter:
         words: str | Sequence[str],
         reader: ReadsPictures,
         *,
+        way: Literal["crops", "patches"] = "crops",
         against: Sequence[str] = (),
         templates: Sequence[str] = ("{}", "a photo of a {}", "a picture of a {}"),
     ) -> tuple[Named, ...]:
         """Say which thing of a picture each text speaks of.
 
-        Things are found without words; each is cut out, embedded as a picture of its own, and
-        compared with the texts. A thing that is asked for and not shown is not noticed: the best of
+        Things are found without words, and then compared with the texts. A thing that is asked for and not shown is not noticed: the best of
         those that are shown is given, with its score.
 
         Args:
             picture: What `open_image` opens.
             words: One text or several.
             reader: What embeds texts and pictures in one space: a `Clip`, a `Lit`, a `Bridge`.
+            way: "crops": each thing is cut out and embedded as a picture of its own, for a CLIP
+                and a bridge know whole pictures. "patches": each patch is embedded, which a `Lit`
+                with a head for patches can do and a `Bridge` can try; a thing is the mean of its
+                patches' scores.
             against: More texts to tell them from, such as all names that may occur. With a single
                 text and none of these the score is its plain cosine.
             templates: What each text is put into, at `{}`.
@@ -408,7 +414,7 @@ class Segmenter:
         Raises:
             NotFittedError: Before `fit`.
             ImageError: The picture cannot be read.
-            ValueError: There are no words.
+            ValueError: There are no words, or the reader knows no patches.
         """
         self._check_fitted()
         asked = [words] if isinstance(words, str) else list(words)
@@ -420,10 +426,19 @@ class Segmenter:
         heat = np.full((opened.height, opened.width), np.nan, np.float32)
         if not things:
             return tuple(Named(text, None, 0.0, heat) for text in asked)
-        vectors = vectors_of_things(reader, opened, things)
-        found = fits(vectors, text_vectors(reader, texts, templates))  # (things, texts)
+        vectors_of_texts = text_vectors(reader, texts, templates)
+        if way == "crops":
+            vectors = vectors_of_things(reader, opened, things)
+            found = fits(vectors, vectors_of_texts)  # (things, texts)
+            heats = [painted(heat, things, column) for column in found.T]
+        else:
+            patches = fits(patch_vectors(reader, opened, self.size), vectors_of_texts)  # (h, w, K)
+            heats = [enlarge(patches[..., k], heat.shape) for k in range(len(asked))]
+            found = np.array([[one[thing.mask].mean() for one in heats] for thing in things])
+        best = found.argmax(0)
         return tuple(
-            best_named(text, things, found[:, column], heat) for column, text in enumerate(asked)
+            Named(text, things[best[k]], float(found[best[k], k]), heats[k])
+            for k, text in enumerate(asked)
         )
 
     def by_click(

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from ..extraction import extract_features
 from .dense import Floats, unit
 
 Bools = NDArray[np.bool_]
@@ -32,7 +33,7 @@ class Named:
     text: str
     thing: Thing | None  # None: the picture shows no thing at all
     score: float  # cosine of the thing and the text, less its mean with the other texts, -2 to 2
-    heat: Floats = field(repr=False)  # (H, W), the same for each patch or thing; NaN: no thing
+    heat: Floats = field(repr=False)  # (H, W), the same by patch, or by thing with NaN elsewhere
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,10 +145,29 @@ def vectors_of_things(
     return np.asarray(found.vectors)
 
 
-def best_named(text: str, things: Sequence[Thing], scores: Floats, empty: Floats) -> Named:
-    """Return the best of the things (n,) by their scores, and all of them as a map."""
+def painted(empty: Floats, things: Sequence[Thing], scores: Floats) -> Floats:
+    """Return a map (H, W) with the score of each thing on its pixels."""
     heat = empty.copy()
     for thing, score in zip(things, scores, strict=True):
         heat[thing.mask] = score
-    best = int(scores.argmax())
-    return Named(text, things[best], float(scores[best]), heat)
+    return heat
+
+
+def patch_vectors(reader: Any, picture: Image.Image, size: int | None) -> Floats:
+    """Return a vector for each patch of a picture, (h, w, d), in the space of texts.
+
+    Args:
+        reader: With `embed_patches` of pictures, as a `Lit` has it; or with `transform_patches` of
+            features of its `dinov2`, as a `Bridge` has it.
+        picture: RGB.
+        size: Shortest side in pixels that the model sees.
+
+    Raises:
+        ValueError: The reader has neither.
+    """
+    if hasattr(reader, "embed_patches"):
+        return np.asarray(reader.embed_patches([picture], size=size, fit="resize")[0])
+    if hasattr(reader, "transform_patches"):
+        features = extract_features(reader.dinov2, [picture], size=size, fit="resize")
+        return np.asarray(reader.transform_patches(features)[0])
+    raise ValueError(f"{type(reader).__name__} gives no vectors of patches: way='crops'")
