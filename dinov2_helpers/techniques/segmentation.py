@@ -393,8 +393,8 @@ class Segmenter:
     ) -> tuple[Named, ...]:
         """Say which thing of a picture each text speaks of.
 
-        Things are found without words, and then compared with the texts. A thing that is asked for and not shown is not noticed: the best of
-        those that are shown is given, with its score.
+        Things are found without words, and then compared with the texts. A thing that is asked for
+        and not shown is not noticed: the best of those that are shown is given, with its score.
 
         Args:
             picture: What `open_image` opens.
