@@ -5,22 +5,30 @@ what was learned ends in an underscore. Pictures go in as `extract_features` tak
 features that it returned.
 """
 
+from .depth import DepthHead
+from .depth_scale import align_depth
 from .keeping import KeptError
 from .neighbours import KnnClassifier, correspondences, pca_rgb, search
+from .pointcloud import Camera, focal_of_photo, to_points
 from .refine import DenseCrf, GuidedFilter
 from .segmentation import Segmenter
 from .zero_shot import Bridge, FewShot, ZeroShot
 
 __all__ = [
     "Bridge",
+    "Camera",
     "DenseCrf",
+    "DepthHead",
     "FewShot",
     "GuidedFilter",
     "KeptError",
     "KnnClassifier",
     "Segmenter",
     "ZeroShot",
+    "align_depth",
     "correspondences",
+    "focal_of_photo",
     "pca_rgb",
     "search",
+    "to_points",
 ]

@@ -19,24 +19,10 @@ from ..models import Model
 from ..pictures.decode import ImageError
 from ..pictures.files import printable
 from .depth_ridge import CLS_FACTORS, PENALTIES, Line, Moments, Penalty, fit_ridge
-from .depth_scale import AlignedDepth, align_depth
 from .depth_truth import Target, TrueDepth, position_in_input, report, targets_of, true_depth
 from .familiar import Familiar
 from .inputs import NotFittedError, features_of
 from .keeping import load_object, save_object
-from .pointcloud import Camera, PointCloud, focal_of_photo, to_points
-
-__all__ = [
-    "AlignedDepth",
-    "Camera",
-    "DepthHead",
-    "DepthMaps",
-    "DepthScores",
-    "PointCloud",
-    "align_depth",
-    "focal_of_photo",
-    "to_points",
-]
 
 log = logging.getLogger("dinov2_helpers")
 Kind = Literal["ridge", "bins", "dpt"]
@@ -145,9 +131,9 @@ class DepthHead:
         ValueError: A setting that is impossible, which is named.
 
     Example:
-        >>> dinov2 = load_dinov2("tiny")
+        >>> from dinov2_helpers import load_dinov2, load_scenes
         >>> scenes = load_scenes("train", framing="portrait", surface="snow")
-        >>> head = DepthHead(dinov2).fit(scenes, focal=325)
+        >>> head = DepthHead(load_dinov2("tiny"), layers=[-1]).fit(scenes, focal=325)
         >>> maps = head.predict([scenes.image(0)])
         >>> maps.depth[0].shape, maps.unit
         ((224, 224), 'metres')
