@@ -5,6 +5,7 @@ what was learned ends in an underscore. Pictures go in as `extract_features` tak
 features that it returned.
 """
 
+from .conformal import ConformalThreshold, threshold
 from .depth import DepthHead
 from .depth_scale import align_depth
 from .keeping import KeptError
@@ -17,6 +18,7 @@ from .zero_shot import Bridge, FewShot, ZeroShot
 __all__ = [
     "Bridge",
     "Camera",
+    "ConformalThreshold",
     "DenseCrf",
     "DepthHead",
     "FewShot",
@@ -30,5 +32,6 @@ __all__ = [
     "focal_of_photo",
     "pca_rgb",
     "search",
+    "threshold",
     "to_points",
 ]
