@@ -5,6 +5,7 @@ what was learned ends in an underscore. Pictures go in as `extract_features` tak
 features that it returned.
 """
 
+from .anomaly import AnomalyDetector, AnomalyScores
 from .conformal import ConformalThreshold, threshold
 from .depth import DepthHead
 from .depth_scale import align_depth
@@ -16,6 +17,8 @@ from .segmentation import Segmenter
 from .zero_shot import Bridge, FewShot, ZeroShot
 
 __all__ = [
+    "AnomalyDetector",
+    "AnomalyScores",
     "Bridge",
     "Camera",
     "ConformalThreshold",
