@@ -1,5 +1,6 @@
 """What the steps of a diffusers scheduler mean: the level of noise, and what the model predicts."""
 
+import inspect
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -17,6 +18,8 @@ SUPPORTED: dict[str, tuple[str, ...]] = {
     "DDPMScheduler": _ALL_KINDS,
     "EulerDiscreteScheduler": _ALL_KINDS,
     "EulerAncestralDiscreteScheduler": ("epsilon", "v_prediction"),
+    "DPMSolverMultistepScheduler": _ALL_KINDS,
+    "UniPCMultistepScheduler": _ALL_KINDS,
     "FlowMatchEulerDiscreteScheduler": ("flow",),
 }
 _SEVERAL_STEPS = (
@@ -35,8 +38,6 @@ REFUSED: dict[str, str] = {
             "IPNDMScheduler",
             "LMSDiscreteScheduler",
             "DEISMultistepScheduler",
-            "DPMSolverMultistepScheduler",
-            "UniPCMultistepScheduler",
             "SASolverScheduler",
             "CosineDPMSolverMultistepScheduler",
             "EDMDPMSolverMultistepScheduler",
@@ -169,7 +170,8 @@ class Schedule:
         generators: "list[Generator]",
     ) -> "Tensor":
         """Return the latents of the next step; an ancestral scheduler draws from the generators."""
-        options = {} if self.kind == "flow" else {"generator": generators}
+        takes = inspect.signature(self.scheduler.step).parameters
+        options = {"generator": generators} if "generator" in takes else {}
         found = self.scheduler.step(output, timestep, latents, return_dict=False, **options)
         latents_after: Tensor = found[0]
         return latents_after
