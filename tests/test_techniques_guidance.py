@@ -361,9 +361,7 @@ def test_the_gradient_is_that_of_finite_differences(make_pipeline, targets, kind
     for part in pipeline.components.values():
         if isinstance(part, torch.nn.Module):
             part.double()
-    guide = Guide(
-        make_dino(torch.float64), [*targets], features=KINDS, gradient=gradient, size=28
-    )
+    guide = Guide(make_dino(torch.float64), [*targets], features=KINDS, gradient=gradient, size=28)
     denoiser = Denoiser(pipeline, TEXTS, None, 3.0, (SIDE, SIDE))
     steering = _Steering(guide, guide._features_of([0, 1]))
     timestep, level = list(denoiser.schedule(5))[2]
@@ -391,15 +389,38 @@ def test_the_gradient_is_that_of_finite_differences(make_pipeline, targets, kind
     torch.testing.assert_close(slope, said, rtol=1e-3, atol=1e-8)
 
 
-# The full gradient asks how x0 answers to what is seen: of a random network that predicts x0, at
-# random, where those of the other kinds, and trained ones, add to what they see.
+@pytest.mark.parametrize("kind", KINDS_OF_MODELS)
+@pytest.mark.parametrize("gradient", ["full", "cheap"])
+def test_a_small_push_lowers_the_loss_at_its_step(make_pipeline, dino, targets, kind, gradient):
+    """Of x0 that the pushed output means; by "full" of the step's x0 after a push of what is seen."""
+    pipeline = make_pipeline(kind)
+    guide = Guide(dino, targets[0], strength=1e-3, gradient=gradient)
+    denoiser = Denoiser(pipeline, TEXTS, None, 3.0, (SIDE, SIDE))
+    steering = _Steering(guide, guide._features_of([0, 0]))
+    timestep, level = list(denoiser.schedule(5))[2]
+    shape = (2, denoiser.network.config.in_channels, 4, 4)
+    seen = torch.randn(shape, generator=torch.Generator().manual_seed(3))
+    output, record = steering.step(denoiser, seen, timestep, level)
+    with torch.no_grad():
+        plain = denoiser.predict(seen, timestep)
+        if gradient == "cheap":
+            x0 = level.x0(output, seen)
+        else:
+            # a pushed output is one of latents with less of the push
+            push = level.noise(output, seen) - level.noise(plain, seen)
+            x0 = level.x0(denoiser.predict(seen - push, timestep), seen - push)
+        after = guide.likeness_.unlike(denoiser.decode(x0), steering.targets)
+    assert (after.numpy() < record.loss).all()
+
+
 @pytest.mark.parametrize(
     ("name", "kind", "gradient"),
     [
         (name, kind, gradient)
         for name, kind in supported()
         for gradient in ("full", "cheap")
-        if gradient == "cheap" or (kind != "sample" and name.startswith(("DDIM", "Flow")))
+        if kind != "sample"  # of a random network x0 does not answer to what it sees
+        and (gradient == "cheap" or name.startswith(("DDIM", "Flow")))
     ],
 )
 def test_guidance_brings_pictures_closer_to_the_target(
@@ -425,30 +446,21 @@ def test_guidance_brings_pictures_closer_to_the_target(
 
 
 @pytest.mark.parametrize("resample", [2, 3])
-@pytest.mark.parametrize("side", [28, 40, 64, 200])
-def test_dinov2_sees_what_its_processor_would_show_it(picture, resample, side):
-    """To less than one grey level, and exactly where nothing is scaled."""
+def test_dinov2_sees_what_its_processor_would_show_it(picture, resample):
+    """To a grey level or so, since Pillow rounds twice; exactly where nothing is scaled."""
     preprocessing = dataclasses.replace(make_dino().preprocessing, resample=resample)
-    image = picture(side, side)
-    pixels = torch.from_numpy(np.array(image, np.float32)).permute(2, 0, 1)[None] / 255
-    found = view(preprocessing, pixels, 28)[0].numpy()
-    expected = to_pixels(image, preprocessing, size=28, fit="resize")
-    assert found.shape == expected.shape == (3, 28, 28)
-    grey_level = 1 / 255 / np.array(preprocessing.std, np.float32)[:, None, None]
-    limit = 1e-5 if side == 28 else 1.0 * grey_level
-    assert (np.abs(found - expected) < limit).all()
-
-
-def test_noise_of_every_grey_is_seen_the_same_too():
-    preprocessing = make_dino().preprocessing
-    values = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), dtype=np.uint8)
-    pixels = torch.from_numpy(values).permute(0, 3, 1, 2) / 255
-    for size in (28, 112):
-        found = view(preprocessing, pixels, size).numpy()
-        for one, array in zip(found, values, strict=True):
-            expected = to_pixels(Image.fromarray(array), preprocessing, size=size, fit="resize")
-            grey_levels = np.abs(one - expected) * 255 * np.array(preprocessing.std)[:, None, None]
-            assert grey_levels.max() < 1.6 and np.median(grey_levels) < 0.5
+    limit = 1.25 if resample == 3 else 1.01
+    for side, size in ((28, 28), (40, 28), (64, 112), (200, 28)):
+        values = np.random.default_rng(0).integers(0, 256, (side, side, 3), dtype=np.uint8)
+        for image in (picture(side, side), Image.fromarray(values)):
+            pixels = torch.from_numpy(np.array(image, np.float32)).permute(2, 0, 1)[None] / 255
+            found = view(preprocessing, pixels, size)[0].numpy()
+            expected = to_pixels(image, preprocessing, size=size, fit="resize")
+            assert found.shape == expected.shape == (3, size, size)
+            deviation = np.array(preprocessing.std, np.float32)[:, None, None]
+            grey_levels = np.abs(found - expected) * deviation * 255
+            assert grey_levels.max() < (1e-3 if side == size else limit)
+            assert grey_levels.mean() < 0.4
 
 
 def test_a_processor_with_another_filter_is_refused(targets):

@@ -1,4 +1,4 @@
-"""Guided diffusion: what a guide gains over the same seeds without it, by judges that did not guide.
+"""What a guide gains over the same seeds without it, by judges that did not guide.
 
     python -m benchmarks.quality.guidance
     python -m benchmarks.quality.guidance --json FILE --sheets FOLDER
@@ -16,6 +16,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -53,8 +54,8 @@ NOTEBOOK: dict[str, Any] = {  # what notebook 07 reports with
     "gradient": "full",
     "strength": 0.3,
 }
-FEATURES: tuple[tuple[str, ...], ...] = (("cls",), ("cls", "texture"), ("cls", "middle", "texture"))
-STRENGTHS = (0.1, 0.3, 0.5, 0.7)
+FEATURES: tuple[tuple[str, ...], ...] = (("cls",), ("cls", "texture"))
+STRENGTHS = (0.3, 0.5, 0.7)
 PACKAGES = ("torch", "diffusers", "transformers", "numpy")
 
 Array = NDArray[Any]
@@ -131,9 +132,9 @@ class Studio:
     """Draws tasks, guided and not."""
 
     def __init__(self) -> None:
-        from diffusers import DDIMScheduler
-
         self.dinov2, self.pipeline = load_dinov2(), load_diffusion()
+        from diffusers import DDIMScheduler  # after the loader, which keeps its import quiet
+
         self.pipeline.scheduler = DDIMScheduler.from_config(self.pipeline.scheduler.config)
         self.side = self.pipeline.unet.config.sample_size * self.pipeline.vae_scale_factor
 
@@ -153,20 +154,23 @@ def changes(judged: dict[str, Array], base: dict[str, Array]) -> dict[str, Inter
     return {name: bootstrap(judged[name] - base[name]) for name in JUDGES}
 
 
-def choose(studio: Studio, judges: Judges, task: Task, steps: int) -> list[dict[str, Any]]:
-    """Return a row for each setting, with the changes that it makes."""
+def choose(
+    studio: Studio, judges: Judges, task: Task, steps: int
+) -> tuple[list[dict[str, Any]], list[Array]]:
+    """Return a row for each setting, with the changes that it makes, and the pictures.
+
+    The first pictures are the unguided ones, which have no row.
+    """
     free, _ = studio.draw(task, steps, strength=0.0)
     base = judges(free, task)
-    rows = []
-    for gradient in ("cheap", "full"):
-        for features in FEATURES:
-            for strength in STRENGTHS:
-                settings = {"gradient": gradient, "features": features, "strength": strength}
-                drawn, seconds = studio.draw(task, steps, **settings)
-                row = {**settings, "seconds": seconds, **changes(judges(drawn, task), base)}
-                rows.append(row)
-                print(line(row), flush=True)
-    return rows
+    rows, drawn = [], [free]
+    for gradient, features, strength in product(("cheap", "full"), FEATURES, STRENGTHS):
+        settings = {"gradient": gradient, "features": features, "strength": strength}
+        pictures, seconds = studio.draw(task, steps, **settings)
+        rows.append({**settings, "seconds": seconds, **changes(judges(pictures, task), base)})
+        drawn.append(pictures)
+        print(line(rows[-1]), flush=True)
+    return rows, drawn
 
 
 def line(row: dict[str, Any]) -> str:
@@ -189,37 +193,50 @@ def recorded() -> dict[str, float]:
 
 
 def report(
-    studio: Studio, judges: Judges, task: Task, plans: Sequence[tuple[int, dict[str, Any]]]
-) -> tuple[list[dict[str, Any]], dict[str, Array]]:
-    """Return a row for each plan, of steps and settings, and the pictures."""
-    rows, drawn = [], {}
-    for steps, settings in plans:
-        free, plain = studio.draw(task, steps, strength=0.0)
+    studio: Studio, judges: Judges, task: Task, steps: int, plans: Sequence[dict[str, Any]]
+) -> tuple[list[dict[str, Any]], list[Array]]:
+    """Return a row for each plan, and the pictures, those without a guide first."""
+    free, plain = studio.draw(task, steps, strength=0.0)
+    base = judges(free, task)
+    rows, drawn = [], [free]
+    for settings in plans:
         pictures, seconds = studio.draw(task, steps, **settings)
-        judged = changes(judges(pictures, task), judges(free, task))
+        judged = changes(judges(pictures, task), base)
         rows.append({**settings, "steps": steps, "seconds": seconds, "unguided": plain, **judged})
-        drawn[f"{steps} steps, unguided"] = free
-        drawn[f"{steps} steps, {settings['gradient']} {'+'.join(settings['features'])}"] = pictures
+        drawn.append(pictures)
         print(f"{steps:3} steps {line(rows[-1])} (unguided {plain:.2f} s)", flush=True)
     return rows, drawn
 
 
 def sheet(rows: Sequence[Array], scale: int = 2) -> Image.Image:
-    """Return rows of pictures (n, S, S, 3) as one."""
+    """Return rows of pictures (n, S, S, 3) as one picture."""
     tall = np.concatenate([np.concatenate([*row], axis=1) for row in rows])
     picture = Image.fromarray(tall)
     size = (picture.width * scale, picture.height * scale)
     return picture.resize(size, Image.Resampling.NEAREST)
 
 
-def sheets(studio: Studio, task: Task, steps: int, settings: dict[str, Any], folder: Path) -> None:
-    """Write a sheet of pictures at several strengths: targets, then one row for each strength."""
+def draw_sheets(
+    folder: Path, task: Task, rows: Sequence[dict[str, Any]], drawn: Sequence[Array]
+) -> None:
+    """Write sheets of targets, of pictures without a guide, and at each strength in turn."""
     folder.mkdir(parents=True, exist_ok=True)
-    rows = [task.targets]
-    for strength in (0.0, 0.3, 0.5, 0.7):
-        drawn, _ = studio.draw(task, steps, **{**settings, "strength": strength})
-        rows.append(drawn)
-    sheet(rows).save(folder / f"strengths_{settings['gradient']}_{steps}.png")
+    for gradient, features in product(("cheap", "full"), FEATURES):
+        own = [
+            pictures
+            for row, pictures in zip(rows, drawn[1:], strict=True)
+            if (row["gradient"], row["features"]) == (gradient, features)
+        ]
+        name = f"strengths_{gradient}_{'_'.join(features)}.png"
+        sheet([task.targets, drawn[0], *own]).save(folder / name)
+
+
+def draw_report(folder: Path, task: Task, steps: int, drawn: Sequence[Array]) -> None:
+    """Write sheets of 16 targets, of pictures without a guide, and of those of each plan."""
+    for first in range(0, len(task.prompts), 16):
+        part = slice(first, first + 16)
+        picture = sheet([task.targets[part], *(pictures[part] for pictures in drawn)])
+        picture.save(folder / f"report_{steps}_steps_{first}.png")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -227,8 +244,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", type=Path, help="file to write")
     parser.add_argument("--sheets", type=Path, help="folder for sheets of pictures")
-    parser.add_argument("--steps", type=int, default=8)
-    parser.add_argument("--more-steps", type=int, default=25)
+    parser.add_argument("--report-only", action="store_true", help="with the notebook's settings")
+    parser.add_argument("--steps", type=int, nargs="+", default=[8, 25], help="the first to choose")
     options = parser.parse_args(arguments)
     started = time.perf_counter()
     studio = Studio()
@@ -236,30 +253,30 @@ def main(arguments: Sequence[str] | None = None) -> None:
     to_report = make_task("test", studio.side, 2, 1000)
     judges = Judges(np.delete(renders("train", studio.side)[0], to_choose.rows, axis=0))
     print(f"changes against the same seeds unguided: {' | '.join(JUDGES)}")
-    chosen_from = choose(studio, judges, to_choose, options.steps)
-    best = max(chosen_from, key=outside)
-    chosen = {name: best[name] for name in ("gradient", "features", "strength")}
-    print(f"chosen: {chosen}")
-    plans = [(options.steps, NOTEBOOK), (options.steps, chosen), (options.more_steps, chosen)]
-    rows, drawn = report(studio, judges, to_report, plans)
-    print(f"recorded by notebook 07: {recorded()}")
-    if options.sheets:
-        sheets(studio, to_choose, options.steps, chosen, options.sheets)
-        for name, pictures in drawn.items():
-            own = sheet(
-                [to_report.targets[:16], pictures[:16], to_report.targets[16:], pictures[16:]]
-            )
-            own.save(options.sheets / f"report_{name.replace(' ', '_').replace(',', '')}.png")
-    if options.json:
-        found = {
-            "run": run_record.machine(**run_record.versions(*PACKAGES)),
-            "choose": chosen_from,
-            "chosen": chosen,
-            "report": rows,
-            "notebook": recorded(),
-        }
-        found = json.loads(json.dumps(found))
-        run_record.write(found, started, options.json)
+    tried: list[dict[str, Any]] = []
+    chosen = NOTEBOOK
+    if not options.report_only:
+        tried, drawn = choose(studio, judges, to_choose, options.steps[0])
+        if options.sheets:
+            draw_sheets(options.sheets, to_choose, tried, drawn)
+        best = max(tried, key=outside)
+        chosen = {name: best[name] for name in NOTEBOOK}
+    print(f"chosen: {chosen}; recorded by notebook 07: {recorded()}", flush=True)
+    found: dict[str, Any] = {
+        "run": run_record.machine(**run_record.versions(*PACKAGES)),
+        "choose": tried,
+        "chosen": chosen,
+        "notebook": recorded(),
+        "report": [],
+    }
+    for steps in options.steps:
+        plans = [chosen] if chosen == NOTEBOOK else [NOTEBOOK, chosen]
+        rows, drawn = report(studio, judges, to_report, steps, plans)
+        found["report"] += rows
+        if options.sheets:
+            draw_report(options.sheets, to_report, steps, drawn)
+        if options.json:
+            run_record.write(json.loads(json.dumps(found)), started, options.json)
 
 
 if __name__ == "__main__":

@@ -11,8 +11,9 @@ if TYPE_CHECKING:
 Prediction = Literal["epsilon", "v_prediction", "sample", "flow"]
 
 _ALL_KINDS = ("epsilon", "v_prediction", "sample")
-# Those that were checked, with the kinds of models that each can step: a step asks the model once
-# and takes its answer as it is.
+# Those that were checked, with the kinds of models that each can step: a step asks the model once.
+# DPMSolverMultistep and UniPC remember x0 of earlier steps, and gain as much as the others by the
+# same strength (benchmarks/quality/guidance.py measures with DDIM); PNDM remembers the noise.
 SUPPORTED: dict[str, tuple[str, ...]] = {
     "DDIMScheduler": _ALL_KINDS,
     "DDPMScheduler": _ALL_KINDS,
@@ -23,8 +24,8 @@ SUPPORTED: dict[str, tuple[str, ...]] = {
     "FlowMatchEulerDiscreteScheduler": ("flow",),
 }
 _SEVERAL_STEPS = (
-    "mixes what the model said in earlier steps into each, which makes a push up to several times "
-    "as long as its strength says"
+    "mixes what the model said in up to four steps into each, which makes a push several times as "
+    "long as its strength says, and spoils the picture"
 )
 _TWO_CALLS = "asks the model more than once in a step, so that a push is mixed with an older one"
 _DISTILLED = (
