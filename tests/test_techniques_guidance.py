@@ -392,7 +392,7 @@ def test_the_gradient_is_that_of_finite_differences(make_pipeline, targets, kind
 @pytest.mark.parametrize("kind", KINDS_OF_MODELS)
 @pytest.mark.parametrize("gradient", ["full", "cheap"])
 def test_a_small_push_lowers_the_loss_at_its_step(make_pipeline, dino, targets, kind, gradient):
-    """Of x0 that the pushed output means; by "full" of the step's x0 after a push of what is seen."""
+    """By "cheap" of x0 after the push; by "full" of x0 where what is seen has less of the push."""
     pipeline = make_pipeline(kind)
     guide = Guide(dino, targets[0], strength=1e-3, gradient=gradient)
     denoiser = Denoiser(pipeline, TEXTS, None, 3.0, (SIDE, SIDE))
@@ -743,7 +743,8 @@ def test_networks_are_left_as_they_were(make_pipeline, targets):
     dino, pipeline = make_dino(), make_pipeline()
     for module in (dino.model, pipeline.unet):
         module.requires_grad_(True)
-    Guide(dino, targets[0]).sample(pipeline, TEXTS, steps=2)
+    with torch.inference_mode():  # which a caller may be in
+        Guide(dino, targets[0]).sample(pipeline, TEXTS, steps=2)
     weights = [*dino.model.parameters(), *pipeline.unet.parameters()]
     assert all(one.requires_grad and one.grad is None for one in weights)
     assert not any(one.requires_grad for one in pipeline.vae.parameters())

@@ -9,6 +9,7 @@ from .anomaly import AnomalyDetector, AnomalyScores
 from .conformal import ConformalThreshold, threshold
 from .depth import DepthHead
 from .depth_scale import align_depth
+from .guidance import Guide
 from .keeping import KeptError
 from .neighbours import KnnClassifier, correspondences, pca_rgb, search
 from .pointcloud import Camera, focal_of_photo, to_points
@@ -25,6 +26,7 @@ __all__ = [
     "DenseCrf",
     "DepthHead",
     "FewShot",
+    "Guide",
     "GuidedFilter",
     "KeptError",
     "KnnClassifier",

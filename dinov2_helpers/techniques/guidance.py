@@ -52,8 +52,8 @@ class Guide:
     gradient of 1 - cosine to the target's features is added to the guess of the noise, with a
     length that is a share of the noise's: eps' = eps + strength * |eps| * g / |g|. (Of a flow
     model, its velocity gets the same push.) So a strength means the same for every model, scheduler
-    and picture. Universal Guidance (Bansal et al. 2023, section 3.1) with the length of FreeDoM's
-    (Yu et al. 2023, section 4.3) idea: relative, not raw.
+    and picture. It is Universal Guidance (Bansal et al. 2023, section 3.1), whose raw gradient is
+    given a relative length, as FreeDoM does in another way (Yu et al. 2023).
 
     Args:
         dinov2: From `load_dinov2`.
@@ -289,12 +289,15 @@ def _size_of(pipeline: Any, height: int | None, width: int | None) -> tuple[int,
 @contextmanager
 def _ready(pipeline: Any, dinov2: Model) -> Iterator[None]:
     """Let gradients pass the networks, and not into them, for as long as pictures are drawn."""
+    import torch
+
     modules = (network_of(pipeline), pipeline.vae, dinov2.model)
     weights = [one for module in modules for one in module.parameters() if one.requires_grad]
     with ExitStack() as undo:
         for one in weights:
             one.requires_grad_(False)
             undo.callback(one.requires_grad_, True)
+        undo.enter_context(torch.inference_mode(False))
         yield
 
 

@@ -97,7 +97,8 @@ class Likeness:
         float32 whatever the model's format (in float64 of a model in float64).
         """
         network = self.dinov2.model
-        pixels = view(self.dinov2.preprocessing, pictures.to(self.dinov2.device), self.size)
+        shown = widened(pictures.to(self.dinov2.device))
+        pixels = view(self.dinov2.preprocessing, shown, self.size)
         output = network(pixel_values=pixels.to(self.dinov2.dtype), output_hidden_states=True)
         return [self._of_kind(kind, output) for kind in self.kinds]
 
