@@ -701,20 +701,30 @@ def test_where_nothing_but_noise_is_seen_there_is_no_push(make_pipeline, dino, t
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("kind", ["epsilon", "v_prediction", "flow"])
+@pytest.mark.parametrize("kind", ["v_prediction", "flow"])
 @pytest.mark.parametrize("gradient", ["cheap", "full"])
-def test_sixteen_bits_guide_much_as_thirty_two(make_pipeline, targets, dtype, kind, gradient):
-    settings = {"features": ("cls", "texture"), "strength": 0.3, "gradient": gradient}
-    options = {"steps": 3, "guidance_scale": 2.0}
-    wide = Guide(make_dino(), targets[0], **settings).sample(make_pipeline(kind), TEXTS, **options)
-    pipeline = make_pipeline(kind).to(dtype)
-    narrow = Guide(make_dino(dtype), targets[0], **settings).sample(pipeline, TEXTS, **options)
-    assert pipeline.vae.dtype == dtype
-    np.testing.assert_allclose(narrow.strength, 0.3, rtol=1e-3)
-    np.testing.assert_allclose(narrow.loss[:, 0], wide.loss[:, 0], atol=0.05)
-    assert (narrow.gradient_norm > 0).all()
-    ratio = narrow.gradient_norm[:, 0] / wide.gradient_norm[:, 0]
-    assert (ratio > 0.5).all() and (ratio < 2).all()
+def test_sixteen_bits_find_the_gradient_of_thirty_two(
+    make_pipeline, targets, dtype, kind, gradient
+):
+    found = []
+    for number in (torch.float32, dtype):
+        pipeline = make_pipeline(kind).to(number)
+        guide = Guide(make_dino(number), targets[0], gradient=gradient)
+        denoiser = Denoiser(pipeline, TEXTS, None, 2.0, (SIDE, SIDE))
+        steering = _Steering(guide, guide._features_of([0, 0]))
+        timestep, level = list(denoiser.schedule(5))[2]
+        shape = (2, denoiser.network.config.in_channels, 4, 4)
+        seen = torch.randn(shape, generator=torch.Generator().manual_seed(3)).to(number)
+        by = steering._full if gradient == "full" else steering._cheap
+        found.append(by(denoiser, seen, timestep, level)[1:])
+        drawn = guide.sample(pipeline, TEXTS, steps=2, guidance_scale=2.0)
+        np.testing.assert_allclose(drawn.strength, 0.3, rtol=1e-3)
+        assert pipeline.vae.dtype == number
+    (loss, exact), (near, rough) = found
+    assert near.dtype == rough.dtype == torch.float32
+    torch.testing.assert_close(near, loss, atol=0.02, rtol=0)
+    cosines = torch.nn.functional.cosine_similarity(exact.flatten(1), rough.flatten(1))
+    assert (cosines > 0.9).all()
 
 
 def test_the_vae_computes_in_float32_where_its_config_says_so(make_pipeline, dino, targets):

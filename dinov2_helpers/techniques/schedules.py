@@ -202,7 +202,7 @@ def check_scheduler(scheduler: Any) -> Prediction:
     kind: Prediction = "flow" if flow else config.get("prediction_type", "epsilon")
     if kind not in SUPPORTED[name]:
         raise ValueError(
-            f"{name} with prediction_type={kind!r}: of {SUPPORTED[name]} is meant one, or the "
-            "scheduler cannot step it"
+            f"{name} with prediction_type={kind!r} cannot be guided, only with one of "
+            f"{SUPPORTED[name]}: the scheduler must step what the model predicts"
         )
     return kind
