@@ -195,7 +195,7 @@ def targets_of(likeness: Likeness, pictures: Any) -> Targets:
     if not names:
         raise ValueError(f"target: no picture that can be read ({len(skipped)} skipped)")
     of_kinds = zip(likeness.kinds, zip(*found, strict=True), strict=True)
-    features = {kind: torch.cat(tensors).numpy() for kind, tensors in of_kinds}
+    features: dict[str, Any] = {kind: torch.cat(tensors).numpy() for kind, tensors in of_kinds}
     return Targets(features, likeness.size, tuple(names), tuple(skipped))
 
 
