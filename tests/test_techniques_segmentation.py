@@ -213,7 +213,7 @@ def test_masks_choose_the_threshold_of_clusters(tiny, scenes, truths):
     found = Segmenter(tiny, method="clusters").fit(scenes.images[:6], truths[:6])
     assert found.method_ == "clusters"
     (score,) = found.tried_.values()
-    assert score > 0.7
+    assert score > 0.6  # all pixels: below 0.2
 
 
 def test_a_side_is_chosen_and_said(segmenter, scenes):

@@ -30,12 +30,14 @@ FEW = (400, 50, 20, 10, 5)  # masks
 class Scenes:
     """Scenes of a split by their numbers."""
 
-    def __init__(self, split: str, rows: Sequence[int]) -> None:
+    def __init__(self, split: str, rows: Sequence[int] | NDArray[np.int64]) -> None:
         scenes = samples.load_scenes(split)
         self.images = [scenes.images[i] for i in rows]
         self.masks = [scenes.class_mask(i) > 0 for i in rows]
 
-    def some(self, rows: Sequence[int]) -> tuple[list[Path], list[NDArray[np.bool_]]]:
+    def some(
+        self, rows: Sequence[int] | NDArray[np.int64]
+    ) -> tuple[list[Path], list[NDArray[np.bool_]]]:
         """Return pictures and masks of some of them."""
         return [self.images[i] for i in rows], [self.masks[i] for i in rows]
 

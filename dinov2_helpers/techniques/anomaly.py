@@ -189,7 +189,10 @@ class AnomalyDetector:
         _one_of("combine", self.combine, get_args(Combine))
         _one_of("image_score", self.image_score, get_args(ImageScore))
         check_alpha(self.false_alarms, "false_alarms")
-        counts = {"size": (self.size, self.dinov2.patch_size), "k": (self.k, 1)}
+        counts: dict[str, tuple[int | None, int]] = {
+            "size": (self.size, self.dinov2.patch_size),
+            "k": (self.k, 1),
+        }
         counts |= {"neighbourhood": (self.neighbourhood, 1), "folds": (self.folds, 2)}
         counts |= {"dimensions": (self.dimensions, 1), "tiles": (self.tiles, 1)}
         for name, (value, least) in counts.items():
@@ -312,10 +315,10 @@ class AnomalyDetector:
             turn, remembered = self._remember([good.maps[i] for i in np.flatnonzero(part != fold)])
             maps = [good.maps[i] for i in rest]
             held = Described(maps, (), rest, good.sizes[rest], ())
-            for i, judged in zip(rest, self._judged(held, turn, remembered), strict=True):
-                found[int(i)] = judged
-        for i in range(len(good.maps)):
-            yield found[i]
+            for row, judged in zip(rest, self._judged(held, turn, remembered), strict=True):
+                found[int(row)] = judged
+        for number in range(len(good.maps)):
+            yield found[number]
 
     # Asking
 

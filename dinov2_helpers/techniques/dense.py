@@ -138,7 +138,7 @@ def read(
 
 
 class _Opened(NamedTuple):
-    index: int
+    place: int  # in the input
     name: str
     picture: Image.Image
 
@@ -171,12 +171,12 @@ def _read_opened(
     maps = {}
     if whole:
         features = reader.features([one.picture for one in whole], kinds, reader.size)
-        for row, one in enumerate(whole):
-            maps[one.index] = {kind: pick(features, kind, row) for kind in kinds}
+        for row, position in enumerate(features.index):  # without those that gave no features
+            maps[whole[position].place] = {kind: pick(features, kind, row) for kind in kinds}
     for one in opened:
-        found = maps.pop(one.index, None) or tiled(reader, one.picture, kinds)
+        found = maps.pop(one.place, None) or tiled(reader, one.picture, kinds)
         size = one.picture.height, one.picture.width
-        yield Dense(one.index, one.name, size, found, one.picture)
+        yield Dense(one.place, one.name, size, found, one.picture)
 
 
 def tiled(reader: Reader, picture: Image.Image, kinds: Sequence[Kind]) -> dict[Kind, Floats]:

@@ -510,8 +510,8 @@ class DepthHead:
         if self._line is not None:
             n = patches.shape[-1]
             whole = float(cls @ self._line.weights[n:]) if self.cls else 0.0
-            found: Floats = patches @ self._line.weights[:n]
-            return found + np.float32(whole + self._line.intercept)
+            found = patches @ self._line.weights[:n] + (whole + self._line.intercept)
+            return np.asarray(found, np.float32)
         import torch
 
         with torch.inference_mode():

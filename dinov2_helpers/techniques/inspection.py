@@ -21,10 +21,21 @@ log = logging.getLogger("dinov2_helpers")
 class Scored(Protocol):
     """Scores of pictures, as `AnomalyScores` has them."""
 
-    values: NDArray[np.float64]
-    flawed: NDArray[np.bool_]
-    index: NDArray[np.int64]
-    sizes: NDArray[np.int64]
+    @property
+    def values(self) -> NDArray[np.float64]:
+        """Score of each picture, (N,)."""
+
+    @property
+    def flawed(self) -> NDArray[np.bool_]:
+        """Verdict on each, (N,)."""
+
+    @property
+    def index(self) -> NDArray[np.int64]:
+        """Position of each in the input, (N,)."""
+
+    @property
+    def sizes(self) -> NDArray[np.int64]:
+        """Height and width of each in pixels, (N, 2)."""
 
     def map(self, i: int) -> NDArray[np.float32]:
         """Return the map of a picture, (H, W)."""
@@ -159,7 +170,8 @@ def appraise(scores: Scored, layout: Layout) -> Evaluation:
     good = np.flatnonzero(kind == "good")
     flaws = {name: np.flatnonzero(kind == name) for name in layout.flaws}
     flaws = {name: rows for name, rows in flaws.items() if len(rows)}
-    masks = _masks(scores, layout, [*good, *(i for rows in flaws.values() for i in rows)])
+    wanted = np.concatenate([good, *flaws.values()])
+    masks = _masks(scores, layout, [int(i) for i in wanted])
     everything = np.concatenate([*flaws.values(), np.empty(0, int)]).astype(int)
     maps = {i: scores.map(i) for i in masks}
 

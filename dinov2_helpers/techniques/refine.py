@@ -191,7 +191,7 @@ def refinement(wanted: Any) -> Refinement | None:
         return None
     if isinstance(wanted, str) and wanted in KINDS:
         return KINDS[wanted]()
-    if isinstance(wanted, tuple(KINDS.values())):
+    if isinstance(wanted, DenseCrf | GuidedFilter):
         return wanted
     raise ValueError(f"refine={wanted!r} is none of {[*KINDS, 'none']}, DenseCrf or GuidedFilter")
 
@@ -238,7 +238,7 @@ def as_record(method: Refinement | None) -> dict[str, Any]:
 
 def from_record(record: dict[str, Any]) -> Refinement | None:
     """Return the refinement that `as_record` wrote."""
-    settings = {
+    settings: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value
         for name, value in record.items()
         if name != "kind"
