@@ -21,8 +21,8 @@ from tools import pairing
 from tools.lift import lift
 from tools.project import Project
 
-# diffusers hands a tensor to numpy in a way that numpy 2 wants changed
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+# diffusers hands tensors to numpy in ways that numpy 2 wants changed
+pytestmark = pytest.mark.filterwarnings("ignore:__array:DeprecationWarning")
 
 SCHEDULE = {
     "beta_start": 0.00085,
