@@ -30,6 +30,7 @@ from tools import pairing
 from tools.lift import lift
 from tools.project import Project
 
+PICTURES = 48  # fewer say little of what is usual
 FOCAL = 325.27
 
 
@@ -41,7 +42,7 @@ def tiny():
 @pytest.fixture(scope="module")
 def scenes():
     found = load_scenes("train")
-    return replace(found, table=found.table[:24])
+    return replace(found, table=found.table[:PICTURES])
 
 
 @pytest.fixture(scope="module")
@@ -134,7 +135,7 @@ def test_pictures_of_one_group_are_in_one_fold(tiny, features, depths, monkeypat
         return fit_ridge(folds, penalties[:1], n_columns)
 
     monkeypatch.setattr(module, "fit_ridge", spy)
-    DepthHead(tiny, layers=[-1]).fit(features, depths, groups=["a"] * 20 + ["b"] * 4)
+    DepthHead(tiny, layers=[-1]).fit(features, depths, groups=["a"] * 40 + ["b"] * 8)
     assert len(seen["folds"]) == 2
     known = [np.isfinite(one).any() for one in depths]
     assert all(known) and max(seen["folds"]) > 4 * min(seen["folds"])
@@ -244,7 +245,7 @@ def test_a_longer_lens_sees_farther(ridge, features):
     plain = ridge.predict(features).depth[0]
     same = ridge.predict(features, focal=FOCAL)
     np.testing.assert_allclose(same.depth[0], plain, rtol=1e-5)
-    twice = ridge.predict(features, focal=[2 * FOCAL] + [np.nan] * 23)
+    twice = ridge.predict(features, focal=[2 * FOCAL] + [np.nan] * (PICTURES - 1))
     np.testing.assert_allclose(twice.depth[0], 2 * plain, rtol=1e-5)
     np.testing.assert_allclose(twice.depth[1], ridge.predict(features).depth[1])
     assert twice.focal[0] == pytest.approx(2 * FOCAL) and np.isnan(twice.focal[1])
@@ -262,7 +263,7 @@ def test_the_focal_length_is_that_of_the_picture_as_it_is(ridge, scenes):
 
 def test_several_focal_lengths_are_seen_by_one_camera(tiny, features, depths):
     """Depth that grows with the focal length is one depth for one camera."""
-    focals = np.where(np.arange(24) % 2, FOCAL, 2 * FOCAL)
+    focals = np.where(np.arange(PICTURES) % 2, FOCAL, 2 * FOCAL)
     longer = [one * focal / FOCAL for one, focal in zip(depths, focals, strict=True)]
     several = DepthHead(tiny).fit(features, longer, focal=focals)
     one = DepthHead(tiny).fit(features, depths, focal=FOCAL)
@@ -272,7 +273,7 @@ def test_several_focal_lengths_are_seen_by_one_camera(tiny, features, depths):
 
 
 def test_relative_depth_has_no_scale(tiny, features, depths):
-    factors = np.exp(np.random.default_rng(0).normal(size=24)).astype(np.float32)
+    factors = np.exp(np.random.default_rng(0).normal(size=PICTURES)).astype(np.float32)
     scaled = [one * factor for one, factor in zip(depths, factors, strict=True)]
     a, b = (
         DepthHead(tiny, relative=True).fit(features, true).predict(features)
@@ -412,10 +413,10 @@ def test_maps_of_another_size_are_refused_before_anything_is_computed(
 
     monkeypatch.setattr(module, "features_of", lambda *a, **k: pytest.fail("too late"))
     small = [one[::2, ::2] for one in depths]
-    for pictures in (scenes, iter([scenes.image(i) for i in range(24)])):
-        with pytest.raises(ValueError, match=r"24 of 24 maps.*224x224 px, its depth 112x112"):
+    for pictures in (scenes, iter([scenes.image(i) for i in range(PICTURES)])):
+        with pytest.raises(ValueError, match=r"48 of 48 maps.*224x224 px, its depth 112x112"):
             DepthHead(tiny).fit(pictures, small)
-    with pytest.raises(ValueError, match="23 maps for 24"):
+    with pytest.raises(ValueError, match="47 maps for 48"):
         DepthHead(tiny).fit(scenes, depths[1:])
 
 

@@ -280,13 +280,13 @@ def test_things_are_found_by_name(probe, monkeypatch):
     assert red.thing.box == (20, 30, 60, 60) and blue.thing.box == (140, 30, 180, 60)
     assert red.score > 0 and np.isnan(red.heat[0, 0]) and red.heat[40, 40] > red.heat[40, 150]
     with pytest.raises(ValueError, match="no vectors of patches"):
-        probe.by_name(image, "red", Colours(), way="patches")
+        probe.by_name(image, "red", Colours(), way="patches", templates=["{}"])
     reader = Colours()
     reader.embed_patches = lambda pictures, **_: [np.asarray(pictures[0].resize((20, 10)), float)]
     red, _ = probe.by_name(image, ["red", "blue"], reader, way="patches", templates=["{}"])
     assert red.thing.box == (20, 30, 60, 60) and red.heat.shape == (100, 200)
     monkeypatch.setattr(probe, "things", lambda _: ())
-    (none,) = probe.by_name(image, "red", Colours())
+    (none,) = probe.by_name(image, "red", Colours(), templates=["{}"])
     assert none.thing is None
 
 
@@ -330,8 +330,8 @@ def test_what_cannot_be_is_said(tiny, scenes, truths):
         Segmenter(tiny).predict(scenes.images[:1])
     with pytest.raises(ValueError, match="learns from masks"):
         Segmenter(tiny, method="probe").fit(scenes.images[:2])
-    with pytest.raises(ValueError, match="1 masks for 2 pictures"):
-        Segmenter(tiny, layer=4).fit(scenes.images[:2], truths[:1])
+    with pytest.raises(ValueError, match="1 masks for 3 pictures"):
+        Segmenter(tiny, layer=4).fit(scenes.images[:3], truths[:1])
     empty = [np.zeros((224, 224), bool)] * 2
     with pytest.raises(ValueError, match="masks cover nothing"):
         Segmenter(tiny, layer=4).fit(scenes.images[:2], empty)

@@ -85,7 +85,7 @@ class Info:
 class _File(NamedTuple):
     """A file that is to be looked at, as it was when that began."""
 
-    index: int  # position in the input
+    place: int  # in the input
     path: Path
     size: int
     mtime_ns: int
@@ -340,7 +340,7 @@ class ImageIndex:
         """Yield what is to be written, by position in `files`, and note what cannot be read."""
         features = self._look([file.path for file in files])
         skipped += [
-            Skipped(files[one.index].index, one.name, one.reason) for one in features.skipped
+            Skipped(files[one.index].place, one.name, one.reason) for one in features.skipped
         ]
         if not len(features):
             return
@@ -351,7 +351,7 @@ class ImageIndex:
         for row, position in enumerate(features.index):
             if row not in row_of:  # its file was changed or removed between the two models
                 reason = "it was changed while it was read"
-                skipped.append(Skipped(files[position].index, features.names[row], reason))
+                skipped.append(Skipped(files[position].place, features.names[row], reason))
                 continue
             file, (height, width) = files[position], map(int, features.sizes[row])
             yield (
@@ -372,8 +372,8 @@ class ImageIndex:
 
     def _look(self, pictures: Any) -> Features:
         """Return DINOv2's features of a batch; one of which nothing can be read has none."""
-        options = {"chunk": max(BATCH, len(pictures)), "cache": self.cache}
-        (found,) = stream_features(self.dinov2, pictures, **options)
+        chunk = max(BATCH, len(pictures))
+        (found,) = stream_features(self.dinov2, pictures, chunk=chunk, cache=self.cache)
         return found
 
     def _embed(self, pictures: Any, features: Features) -> Embeddings:
@@ -559,8 +559,8 @@ class ImageIndex:
         Raises:
             FileNotFoundError, TypeError, ValueError: As `Bridge.fit`.
         """
-        options = {"cache": self.cache, "progress": self.progress}
-        fitted = Bridge(self.dinov2, self.clip, **options).fit(pictures)
+        bridge = Bridge(self.dinov2, self.clip, cache=self.cache, progress=self.progress)
+        fitted = bridge.fit(pictures)
         fitted.save(self.store.folder / "bridge")
         self._take_bridge(fitted)
         return fitted

@@ -185,9 +185,10 @@ class Segmenter:
         given = MaskSource(masks) if masks is not None else None
         skipped: list[Skipped] = []
         found = list(_without_pictures(read(self._reader, pictures, self._kinds(method), skipped)))
-        truths = truths_of(given, found, skipped) if given else {}
+        truths: dict[int, Bools] = {}
         if given:
             given.check_number(len(found) + len(skipped))
+            truths = truths_of(given, found, skipped)
             found = [one for one in found if one.index in truths]
         if not found:
             raise ValueError(f"no picture to fit on; {skipped_text(skipped)}")

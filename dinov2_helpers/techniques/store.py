@@ -348,14 +348,20 @@ class Store:
         query = "SELECT id, size, mtime_ns, sha256, attributes FROM files WHERE path = ?"
         with self._lock:
             found = self._connection.execute(query, [path]).fetchone()
-        return Known(*found[:-1], json.loads(found[-1])) if found else None
+        if found is None:
+            return None
+        number, size, mtime_ns, digest, attributes = found
+        return Known(number, size, mtime_ns, digest, json.loads(attributes))
 
     def row(self, number: int) -> Row | None:
         """Return a picture by its id."""
         query = "SELECT path, width, height, attributes FROM files WHERE id = ?"
         with self._lock:
             found = self._connection.execute(query, [int(number)]).fetchone()
-        return Row(*found[:-1], json.loads(found[-1])) if found else None
+        if found is None:
+            return None
+        path, width, height, attributes = found
+        return Row(path, width, height, json.loads(attributes))
 
     def paths(self) -> list[tuple[int, bytes]]:
         """Return id and path of each picture, by rising id."""
@@ -414,12 +420,14 @@ def _reading(path: Path) -> sqlite3.Connection:
     connection = _connect(path, "ro")
     connection.execute("PRAGMA query_only=ON")
 
-    def authorize(action: int, what: str, column: str, _database: str, view: str) -> int:
+    def authorize(
+        action: int, what: str | None, column: str | None, _database: str | None, view: str | None
+    ) -> int:
         if action == sqlite3.SQLITE_SELECT:
             return sqlite3.SQLITE_OK
         if action == sqlite3.SQLITE_READ and (what == "pictures" or view == "pictures"):
             return sqlite3.SQLITE_OK
-        if action == sqlite3.SQLITE_FUNCTION and column.lower() != "load_extension":
+        if action == sqlite3.SQLITE_FUNCTION and (column or "").lower() != "load_extension":
             return sqlite3.SQLITE_OK
         return sqlite3.SQLITE_DENY
 
