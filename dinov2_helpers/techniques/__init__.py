@@ -14,6 +14,7 @@ from .keeping import KeptError
 from .neighbours import KnnClassifier, correspondences, pca_rgb, search
 from .pointcloud import Camera, focal_of_photo, to_points
 from .refine import DenseCrf, GuidedFilter
+from .retrieval import ImageIndex
 from .segmentation import Segmenter
 from .zero_shot import Bridge, FewShot, ZeroShot
 
@@ -28,6 +29,7 @@ __all__ = [
     "FewShot",
     "Guide",
     "GuidedFilter",
+    "ImageIndex",
     "KeptError",
     "KnnClassifier",
     "Segmenter",
