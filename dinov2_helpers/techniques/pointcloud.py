@@ -32,7 +32,7 @@ class Camera:
 
     Example:
         >>> camera = Camera.of_focal(325, (224, 224))
-        >>> camera.focal, camera.intrinsics[0, 2]
+        >>> camera.focal, float(camera.intrinsics[0, 2])
         (325.0, 112.0)
     """
 
