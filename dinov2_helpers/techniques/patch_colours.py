@@ -12,6 +12,7 @@ from ..extraction import Features, Maps
 
 log = logging.getLogger("dinov2_helpers")
 CANDIDATES = 3  # components among which the foreground's is looked for
+BINS = 256  # of scikit-image's histogram
 FEWEST = 4  # patches of which colours can be made
 
 
@@ -117,7 +118,12 @@ def _frame(grid: tuple[int, int]) -> NDArray[np.bool_]:
 def _otsu(scores: NDArray[np.float64]) -> float:
     from skimage.filters import threshold_otsu
 
-    return float(threshold_otsu(scores))
+    # the middle of a bin of a histogram, which may hold the last scores below the gap
+    end_of_bin = float(threshold_otsu(scores)) + np.ptp(scores) / (2 * BINS)
+    above = scores > end_of_bin
+    if above.all() or not above.any():
+        return end_of_bin
+    return float(scores[~above].max() + scores[above].min()) / 2
 
 
 def _split(values: NDArray[np.bool_], maps: list[NDArray[Any]]) -> list[NDArray[np.bool_]]:
