@@ -48,13 +48,19 @@ run: $(STAMP)  ## execute every notebook without a network, write build/index.ht
 	$(PY) -m tools.notebooks run
 
 test: $(STAMP)  ## everything that must hold: style, types, units, data, notebooks
+	@date '+%T style and types'
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
+	@date '+%T data'
 	$(PY) -m training.verify
+	@date '+%T tests'
 	$(PY) -m pytest
+	@date '+%T tests that compute, as on a laptop without AVX-512'
 	ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 $(PY) -m pytest -m computes
+	@date '+%T notebooks'
 	$(PY) -m tools.notebooks test
+	@date '+%T done'
 
 rerun: $(STAMP)  ## run every cell of every notebook a second time, and name those that fail
 	$(PY) -m tools.notebooks rerun
