@@ -1,6 +1,11 @@
 """Small random DINOv2s, a CLIP and a Stable Diffusion in the file layout of the hub; pictures."""
 
 import logging
+import os
+
+# Before numpy is imported: OpenBLAS's threads spin while they wait for one another, and on a busy
+# machine, where one of them has no core, a fit of ten seconds took five minutes.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import numpy as np
 import pytest
@@ -19,6 +24,7 @@ from transformers import (
 )
 
 from dinov2_helpers import course, load_clip, load_dinov2
+from dinov2_helpers.cli import main
 from tools.standins import CLIP_PREPROCESSOR, PREPROCESSOR, SCHEDULER, write_preprocessor
 
 # Models as small as these are several times slower on more threads, above all on a busy machine.
@@ -161,3 +167,26 @@ def picture():
         return Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
 
     return draw
+
+
+@pytest.fixture
+def cli(capsys, dinov2_folder):
+    """Return a function that runs the command with a small model: status, stdout, stderr."""
+
+    def call(*arguments, model=True):
+        chosen = ["--model", str(dinov2_folder), "--device", "cpu"] if model else []
+        status = main([*chosen, *map(str, arguments)])
+        said = capsys.readouterr()
+        return status, said.out, said.err
+
+    return call
+
+
+@pytest.fixture
+def pictures(tmp_path, picture):
+    """A folder of three pictures, one of them in a folder of its own."""
+    folder = tmp_path / "holiday"
+    (folder / "sea").mkdir(parents=True)
+    for seed, name in enumerate(["a.png", "b c.png", "sea/d.png"]):
+        picture(64 + 8 * seed, 48, seed).save(folder / name)
+    return folder
