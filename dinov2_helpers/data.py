@@ -21,3 +21,13 @@ def data_dir() -> Path:
             return folder
     where = " or ".join(map(str, candidates))
     raise FileNotFoundError(f"no sample data in {where}: set DINOV2_DATA to the project's data/")
+
+
+def source_of(name: str) -> str | Path:
+    """Return what loads the model that goes by a name: the folder of an embedded one, or the name.
+
+    Raises:
+        FileNotFoundError: As `data_dir`.
+    """
+    embedded = data_dir() / "models" / name
+    return embedded if Path(name).name == name and embedded.is_dir() else name

@@ -18,7 +18,7 @@ from processes import as_nobody
 from dinov2_helpers import extract_features
 from dinov2_helpers.cli import check, embed, main, session
 from dinov2_helpers.cli.app import make_parser
-from dinov2_helpers.cli.files import output_paths, whole_file
+from dinov2_helpers.cli.files import check_free, output_paths, whole_file
 from dinov2_helpers.cli.models import EMBEDDED_LICENCE, embedded_models, hub_weights
 from dinov2_helpers.models.profiles import WEIGHTS
 from tools.project import ROOT
@@ -39,35 +39,12 @@ def parsers(parser=None, words=("dinov2",)):
 ALL = {" ".join(words): words for words, _ in parsers()}
 
 
-@pytest.fixture
-def run(capsys, dinov2_folder):
-    """Return a function that runs the command with a small model: status, stdout, stderr."""
-
-    def call(*arguments, model=True):
-        chosen = ["--model", str(dinov2_folder), "--device", "cpu"] if model else []
-        status = main([*chosen, *map(str, arguments)])
-        said = capsys.readouterr()
-        return status, said.out, said.err
-
-    return call
-
-
-@pytest.fixture
-def pictures(tmp_path, picture):
-    """A folder of three pictures, one of them in a folder of its own."""
-    folder = tmp_path / "holiday"
-    (folder / "sea").mkdir(parents=True)
-    for seed, name in enumerate(["a.png", "b c.png", "sea/d.png"]):
-        picture(64 + 8 * seed, 48, seed).save(folder / name)
-    return folder
-
-
 # what --help says
 
 
 @pytest.mark.parametrize("command", ALL)
 def test_help_fits_a_screen(command, capsys, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setenv("COLUMNS", "80")
     with pytest.raises(SystemExit) as stopped:
         main([*ALL[command][1:], "--help"])
     lines = capsys.readouterr().out.splitlines()
@@ -82,7 +59,7 @@ def test_the_examples_of_help_can_be_typed(command, capsys):
     examples = re.findall(r"^  (dinov2 .*)$", parser.epilog or "", re.MULTILINE)
     assert examples
     for example in examples:
-        words = shlex.split(example.split(" > ")[0])
+        words = shlex.split(re.sub(r" > [\w.]+$", "", example))
         assert " ".join(words).startswith(command)
         assert make_parser().parse_args(words[1:]).run
 
@@ -122,8 +99,8 @@ def test_the_version_is_printed(capsys):
 # embed
 
 
-def test_features_are_those_of_the_library(run, pictures, dinov2, tmp_path):
-    status, out, _ = run("embed", pictures, "--out", tmp_path / "new" / "f.npz")
+def test_features_are_those_of_the_library(cli, pictures, dinov2, tmp_path):
+    status, out, _ = cli("embed", pictures, "--out", tmp_path / "new" / "f.npz")
     with np.load(tmp_path / "new" / "f.npz") as found:
         wanted = extract_features(dinov2, pictures)
         assert found["id"].tolist() == list(wanted.names) == ["a.png", "b c.png", "sea/d.png"]
@@ -134,11 +111,11 @@ def test_features_are_those_of_the_library(run, pictures, dinov2, tmp_path):
     assert out == f"3 pictures x 48 numbers: {tmp_path / 'new' / 'f.npz'}\n"
 
 
-def test_parquet_has_the_same_numbers(run, pictures, dinov2, tmp_path, monkeypatch):
+def test_parquet_has_the_same_numbers(cli, pictures, dinov2, tmp_path, monkeypatch):
     monkeypatch.setattr(embed, "CHUNK", 2)
     options = ["--pooling", "both", "--patches", "--size", "56"]
-    assert run("embed", pictures, *options, "--out", tmp_path / "f.parquet")[0] == 0
-    assert run("embed", pictures, *options, "--out", tmp_path / "f.npz")[0] == 0
+    assert cli("embed", pictures, *options, "--out", tmp_path / "f.parquet")[0] == 0
+    assert cli("embed", pictures, *options, "--out", tmp_path / "f.npz")[0] == 0
     table, wanted = pq.read_table(tmp_path / "f.parquet"), np.load(tmp_path / "f.npz")
     assert pq.ParquetFile(tmp_path / "f.parquet").num_row_groups == 2
     assert table["id"].to_pylist() == wanted["id"].tolist()
@@ -151,29 +128,29 @@ def test_parquet_has_the_same_numbers(run, pictures, dinov2, tmp_path, monkeypat
     np.testing.assert_allclose(wanted["both"], both, atol=1e-5)
 
 
-def test_patches_of_several_grids_are_refused(run, pictures, tmp_path, monkeypatch):
+def test_patches_of_several_grids_are_refused(cli, pictures, tmp_path, monkeypatch):
     for chunk, suffix in ((256, "npz"), (1, "npz"), (1, "parquet")):
         monkeypatch.setattr(embed, "CHUNK", chunk)
         out = tmp_path / f"f.{suffix}"
-        status, _, err = run("embed", pictures, "--patches", "--fit", "resize", "--out", out)
+        status, _, err = cli("embed", pictures, "--patches", "--fit", "resize", "--out", out)
         assert status == 1
         assert "different numbers of patches" in err
         assert not list(tmp_path.glob("*f.*"))
 
 
-def test_without_pyarrow_parquet_is_refused_in_a_sentence(run, pictures, tmp_path, monkeypatch):
+def test_without_pyarrow_parquet_is_refused_in_a_sentence(cli, pictures, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
-    status, _, err = run("embed", pictures, "--out", tmp_path / "f.parquet")
+    status, _, err = cli("embed", pictures, "--out", tmp_path / "f.parquet")
     assert status == 1
     assert err == (
         "dinov2: Parquet needs the package pyarrow: pip install pyarrow, or write .npz\n"
     )
 
 
-def test_files_and_folders_go_by_their_names_as_given(run, pictures, tmp_path, monkeypatch):
+def test_files_and_folders_go_by_their_names_as_given(cli, pictures, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    status, _, _ = run("embed", "holiday/a.png", "holiday/sea", "holiday/a.png", "--out", "f.npz")
+    status, _, _ = cli("embed", "holiday/a.png", "holiday/sea", "holiday/a.png", "--out", "f.npz")
     assert status == 0
     assert np.load("f.npz")["id"].tolist() == ["holiday/a.png", "holiday/sea/d.png"]
 
@@ -181,7 +158,7 @@ def test_files_and_folders_go_by_their_names_as_given(run, pictures, tmp_path, m
 # names
 
 
-def test_any_name_can_be_embedded(run, tmp_path, picture, monkeypatch):
+def test_any_name_can_be_embedded(cli, tmp_path, picture, monkeypatch):
     names = [
         "-rf.png",
         "a b.png",
@@ -193,21 +170,21 @@ def test_any_name_can_be_embedded(run, tmp_path, picture, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for seed, name in enumerate(names):
         picture(64, 48, seed).save(name, "PNG")
-    status, out, _ = run("embed", "--out", "f.npz", "--json", "--", *names)
+    status, out, _ = cli("embed", "--out", "f.npz", "--json", "--", *names)
     assert status == 0
     assert json.loads(out)["pictures"] == 6
     said = ["-rf.png", "a b.png", "狗.png", r"new\nline.png", "$HOME [1].png", r"\xff.png"]
     assert np.load("f.npz")["id"].tolist() == said
-    assert run("embed", "--out", "f.parquet", "--", *names)[0] == 0
+    assert cli("embed", "--out", "f.parquet", "--", *names)[0] == 0
     assert pq.read_table("f.parquet")["id"].to_pylist() == said
 
 
-def test_a_name_that_is_no_text_is_said_escaped(run, tmp_path, picture):
+def test_a_name_that_is_no_text_is_said_escaped(cli, tmp_path, picture):
     folder = tmp_path / os.fsdecode(b"\xfe")
     folder.mkdir()
     picture(64, 48).save(folder / "a.png")
     (folder / os.fsdecode(b"\xff.png")).write_bytes(b"no picture")
-    status, out, err = run("embed", folder, "--out", tmp_path / "f.npz", "--json")
+    status, out, err = cli("embed", folder, "--out", tmp_path / "f.npz", "--json")
     assert status == 0
     (skipped,) = json.loads(out)["skipped"]
     assert skipped["name"] == r"\xff.png"
@@ -229,17 +206,17 @@ def test_output_lies_beside_each_other_as_the_pictures_do(tmp_path):
 # bad input
 
 
-def test_a_broken_picture_is_left_out_counted_and_named(run, pictures, tmp_path):
+def test_a_broken_picture_is_left_out_counted_and_named(cli, pictures, tmp_path):
     (pictures / "b c.png").write_bytes(b"no picture")
-    status, out, err = run("embed", pictures, "--out", tmp_path / "f.npz")
+    status, out, err = cli("embed", pictures, "--out", tmp_path / "f.npz")
     assert status == 0
     assert out.startswith("2 pictures")
     assert err.count("skipped") == 1
     assert "skipped 1 of 3\n  b c.png: cannot be used: " in err
 
 
-def test_a_file_that_is_not_there_is_left_out_too(run, pictures, tmp_path):
-    status, _, err = run("embed", pictures / "a.png", "nowhere.png", "--out", tmp_path / "f.npz")
+def test_a_file_that_is_not_there_is_left_out_too(cli, pictures, tmp_path):
+    status, _, err = cli("embed", pictures / "a.png", "nowhere.png", "--out", tmp_path / "f.npz")
     assert status == 0
     assert "skipped 1 of 2\n  nowhere.png: cannot be used: No such file or directory" in err
 
@@ -273,30 +250,50 @@ CASES = (
 
 
 @pytest.mark.parametrize("case", CASES.split("|"))
-def test_bad_input_is_one_sentence(run, tmp_path, case):
+def test_bad_input_is_one_sentence(cli, tmp_path, case):
     (tmp_path / "x.npz").mkdir()
     arguments, said = failing(tmp_path)[case]
-    status, out, err = run("embed", *arguments)
+    status, out, err = cli("embed", *arguments)
     assert status == 1
     assert out == ""
     assert said in err
     assert "Traceback" not in err
     assert err.count("\ndinov2: ") + err.startswith("dinov2: ") == 1
     assert not (tmp_path / "f.npz").exists()
-    status, out, _ = run("embed", *arguments, "--json")
+    status, out, _ = cli("embed", *arguments, "--json")
     assert status == 1
     assert said in json.loads(out)["error"]
 
 
-def test_what_is_there_is_replaced_only_by_a_whole_file(run, pictures, tmp_path):
+def test_what_is_there_is_replaced_if_that_is_said_and_only_by_a_whole_file(
+    cli, pictures, tmp_path
+):
     out = tmp_path / "f.npz"
     out.write_bytes(b"older")
     (tmp_path / "broken.png").write_bytes(b"x")
-    assert run("embed", tmp_path / "broken.png", "--out", out)[0] == 1
+    status, _, err = cli("embed", pictures, "--out", out)
+    assert (status, err) == (1, f"dinov2: {out} is there already: --force replaces it\n")
+    assert cli("embed", tmp_path / "broken.png", "--out", out, "--force")[0] == 1
     assert out.read_bytes() == b"older"
-    assert run("embed", pictures, "--out", out)[0] == 0
+    assert cli("embed", pictures, "--out", out, "--force")[0] == 0
     assert len(np.load(out)["cls"]) == 3
     assert sorted(p.name for p in tmp_path.iterdir()) == ["broken.png", "f.npz", "holiday"]
+
+
+def test_what_is_written_is_new_and_has_a_name_of_its_own(tmp_path):
+    older, other, picture = (tmp_path / f"{name}.png" for name in ("older", "other", "picture"))
+    for path in (older, other, picture):
+        path.write_bytes(b"x")
+    (tmp_path / "link.png").symlink_to(picture)
+    for targets, force, said in (
+        ([older, tmp_path / "new.png", other], False, r"older\.png is there already, and 1 more"),
+        ([tmp_path / "link.png"], True, "is one of the pictures"),
+        ([tmp_path], True, "it is a folder"),
+        ([tmp_path / "a.png", tmp_path / "a.png"], True, r"two results .*a\.png"),
+    ):
+        with pytest.raises(session.CommandError, match=said):
+            check_free(targets, force=force, pictures=[picture])
+    check_free([older, tmp_path / "new.png"], force=True, pictures=[picture])
 
 
 def test_a_folder_that_cannot_be_written_to_is_said_before_computing(tmp_path):
@@ -313,9 +310,9 @@ def test_a_folder_that_cannot_be_written_to_is_said_before_computing(tmp_path):
 # what is said where
 
 
-def test_json_is_all_of_stdout(run, pictures, tmp_path):
+def test_json_is_all_of_stdout(cli, pictures, tmp_path):
     (pictures / "b c.png").write_bytes(b"no picture")
-    status, out, err = run("embed", pictures, "--out", tmp_path / "f.npz", "--json")
+    status, out, err = cli("embed", pictures, "--out", tmp_path / "f.npz", "--json")
     document = json.loads(out)
     assert status == 0
     assert document["command"] == "embed"
@@ -326,9 +323,9 @@ def test_json_is_all_of_stdout(run, pictures, tmp_path):
     assert "48" in err  # the line on the model
 
 
-def test_options_stand_before_or_behind_the_command(run, pictures, tmp_path):
-    before = run("--json", "--quiet", "embed", pictures, "--out", tmp_path / "f.npz")
-    behind = run("embed", pictures, "--out", tmp_path / "f.npz", "--quiet", "--json")
+def test_options_stand_before_or_behind_the_command(cli, pictures, tmp_path):
+    before = cli("--json", "--quiet", "embed", pictures, "--out", tmp_path / "f.npz")
+    behind = cli("embed", pictures, "--out", tmp_path / "f.npz", "--quiet", "--json", "--force")
     assert before == behind
     assert before[2] == ""
 
@@ -350,23 +347,23 @@ class Terminal:
 
 
 @pytest.mark.parametrize(("options", "shown"), [([], True), (["--quiet"], False)])
-def test_progress_is_for_terminals(run, pictures, tmp_path, monkeypatch, options, shown):
+def test_progress_is_for_terminals(cli, pictures, tmp_path, monkeypatch, options, shown):
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
-    run("embed", pictures, "--out", tmp_path / "f.npz", *options)
+    cli("embed", pictures, "--out", tmp_path / "f.npz", *options)
     assert ("/3 [" in terminal.text) == shown  # of how many; the last may come too fast to be drawn
 
 
-def test_there_is_no_progress_in_a_pipe(run, pictures, tmp_path):
-    err = run("embed", pictures, "--out", tmp_path / "f.npz")[2]
+def test_there_is_no_progress_in_a_pipe(cli, pictures, tmp_path):
+    err = cli("embed", pictures, "--out", tmp_path / "f.npz")[2]
     assert "\r" not in err
     assert "it/s" not in err
 
 
-def test_messages_are_put_back_as_they_were(run, pictures, tmp_path):
+def test_messages_are_put_back_as_they_were(cli, pictures, tmp_path):
     logger = logging.getLogger(session.LOGGER)
     before = list(logger.handlers), logger.level, logger.propagate
-    run("embed", pictures, "--out", tmp_path / "f.npz", "--quiet")
+    cli("embed", pictures, "--out", tmp_path / "f.npz", "--quiet")
     assert (list(logger.handlers), logger.level, logger.propagate) == before
 
 
@@ -392,9 +389,9 @@ def ending(monkeypatch, error):
     monkeypatch.setattr(embed, "load_model", fail)
 
 
-def test_an_interrupted_run_has_the_status_of_shells(run, pictures, tmp_path, monkeypatch):
+def test_an_interrupted_run_has_the_status_of_shells(cli, pictures, tmp_path, monkeypatch):
     ending(monkeypatch, KeyboardInterrupt())
-    status, out, err = run("embed", pictures, "--out", tmp_path / "f.npz")
+    status, out, err = cli("embed", pictures, "--out", tmp_path / "f.npz")
     assert status == 130
     assert out == ""
     assert err == "\ndinov2: interrupted\n"
@@ -402,19 +399,30 @@ def test_an_interrupted_run_has_the_status_of_shells(run, pictures, tmp_path, mo
 
 
 def test_a_fault_of_the_program_shows_where_and_asks_for_a_report(
-    run, pictures, tmp_path, monkeypatch
+    cli, pictures, tmp_path, monkeypatch
 ):
     ending(monkeypatch, KeyError("oh"))
-    status, out, err = run("embed", pictures, "--out", tmp_path / "f.npz", "--json")
+    status, out, err = cli("embed", pictures, "--out", tmp_path / "f.npz", "--json")
     assert status == 1
     assert json.loads(out)["error"] == "a fault of the program"
     assert "Traceback" in err
     assert "`dinov2 check`" in err
 
 
-def test_a_full_memory_is_a_sentence(run, pictures, tmp_path, monkeypatch):
+def test_a_package_that_is_missing_is_a_sentence(cli, pictures, tmp_path, monkeypatch):
+    ending(monkeypatch, ModuleNotFoundError("No module named 'openvino'"))
+    status, _, err = cli("embed", pictures, "--out", tmp_path / "f.npz")
+    assert (status, err) == (1, "dinov2: No module named 'openvino'\n")
+
+
+def test_a_name_that_the_program_imports_in_vain_is_its_fault(cli, pictures, tmp_path, monkeypatch):
+    ending(monkeypatch, ImportError("cannot import name 'x'"))
+    assert "a fault of the program" in cli("embed", pictures, "--out", tmp_path / "f.npz")[2]
+
+
+def test_a_full_memory_is_a_sentence(cli, pictures, tmp_path, monkeypatch):
     ending(monkeypatch, MemoryError())
-    status, _, err = run("embed", pictures, "--out", tmp_path / "f.npz")
+    status, _, err = cli("embed", pictures, "--out", tmp_path / "f.npz")
     assert (status, err) == (1, "dinov2: there is not enough memory\n")
 
 
@@ -442,7 +450,7 @@ def test_a_full_disk_behind_stdout_is_said():
 # models
 
 
-def test_models_say_what_is_here(run, tmp_path, monkeypatch):
+def test_models_say_what_is_here(cli, tmp_path, monkeypatch):
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
@@ -455,14 +463,14 @@ def test_models_say_what_is_here(run, tmp_path, monkeypatch):
     assert hub_weights(name).state == "partly cached"
     with (folder / "model.safetensors").open("wb") as file:
         file.truncate(88_000_000)
-    status, out, _ = run("models", model=False)
+    status, out, _ = cli("models", model=False)
     assert status == 0
     assert re.search(r"^\* tiny +dinov2-tiny +\d+  MIT +embedded$", out, re.MULTILINE)
     assert re.search(r"^  small +facebook/dinov2-small +88  Apache-2.0 +cached$", out, re.MULTILINE)
     assert re.search(
         r"^  base +facebook/dinov2-base +346  Apache-2.0 +not here$", out, re.MULTILINE
     )
-    document = json.loads(run("models", "--json", model=False)[1])
+    document = json.loads(cli("models", "--json", model=False)[1])
     assert {one["name"]: one["state"] for one in document["weights"]}[name] == "cached"
     assert set(WEIGHTS) < {one["name"] for one in document["weights"]}
     assert document["profiles"][0]["dinov2"] == "dinov2-tiny"
@@ -485,17 +493,17 @@ def no_computing(monkeypatch):
     monkeypatch.delenv("DINOV2_PROFILE", raising=False)
 
 
-def test_check_has_a_line_for_each_requirement(run, no_computing, monkeypatch):
+def test_check_has_a_line_for_each_requirement(cli, no_computing, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
     monkeypatch.setenv("HF_ENDPOINT", "https://me:secret@example.org")
-    status, out, _ = run("check", model=False)
+    status, out, _ = cli("check", model=False)
     assert status == 0
     lines = out.splitlines()
     assert all(re.match(r"(ok  |note) +\w+ ", line) for line in lines)
     assert {line.split()[1] for line in lines} >= {"Python", "needs", "threads", "memory", "disk"}
     assert "HF_TOKEN is set" in out
     assert "secret" not in out
-    document = json.loads(run("check", "--json", model=False)[1])
+    document = json.loads(cli("check", "--json", model=False)[1])
     assert document["problems"] == []
     assert len(document["checks"]) == len(lines)
 
@@ -506,7 +514,7 @@ def test_check_computes_and_reads_the_data(capsys):
 
 
 def test_check_ends_with_1_and_the_remedy_where_something_is_missing(
-    run, no_computing, monkeypatch, tmp_path
+    cli, no_computing, monkeypatch, tmp_path
 ):
     from huggingface_hub import constants
 
@@ -516,7 +524,7 @@ def test_check_ends_with_1_and_the_remedy_where_something_is_missing(
     needs = ["transformers>=99", "numpy", "no-such-thing; extra == 'test'", "nothing-of-the-kind"]
     monkeypatch.setattr(check, "requires", lambda name: needs)
     monkeypatch.setattr(check, "_memory", lambda: (1e8, 4e9))
-    status, out, err = run("check", model=False)
+    status, out, err = cli("check", model=False)
     assert status == 1
     assert err.endswith("dinov2: problems with needs, memory, models\n")
     assert "pip install 'transformers>=99' 'nothing-of-the-kind'" in out
@@ -524,10 +532,10 @@ def test_check_ends_with_1_and_the_remedy_where_something_is_missing(
     assert "close other programs" in out
 
 
-def test_a_check_that_fails_is_a_problem_and_the_others_go_on(run, no_computing, monkeypatch):
+def test_a_check_that_fails_is_a_problem_and_the_others_go_on(cli, no_computing, monkeypatch):
     monkeypatch.setenv("DINOV2_PROFILE", "huge")
     monkeypatch.setenv("DINOV2_THREADS", "many")
-    status, out, _ = run("check", model=False)
+    status, out, _ = cli("check", model=False)
     assert status == 1
     assert "no profile" in out
     assert "DINOV2_THREADS is 'many'" in out

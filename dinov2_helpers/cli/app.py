@@ -10,20 +10,25 @@ from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from ..errors import KeptError
 from ..models.profiles import ModelError
-from ..techniques import KeptError
 from ..threads import thread_environment
-from . import check, embed, models
-from .options import Layout, add_command, add_shared_options, set_shared_defaults
+from . import check, depth, embed, index, inspect, models, segment
+from .options import Layout, add_command, add_group, add_shared_options, set_shared_defaults
 from .session import CommandError, Session, one_sentence
 
-COMMANDS = (embed.COMMAND, models.COMMAND, check.COMMAND)
+COMMANDS = (embed.COMMAND, index.INDEX, index.SEARCH, segment.COMMAND)
+GROUPS = (
+    ("depth", depth.SUMMARY, (depth.FIT, depth.PREDICT)),
+    ("inspect", inspect.SUMMARY, (inspect.FIT, inspect.SCORE)),
+)
+ABOUT = (models.COMMAND, check.COMMAND)
 DISTRIBUTION = "dinov2-in-practice"
 # What bad input, a full disk, a missing package and a GPU without memory raise. All else is a
 # fault of the program, and shows where.
 EXPECTED = (
     CommandError,
-    ImportError,
+    ModuleNotFoundError,
     KeptError,
     MemoryError,
     ModelError,
@@ -39,7 +44,8 @@ PICTURES are files and folders; those that cannot be read are named and left out
 Progress and messages go to stderr, results to stdout or to files."""
 EPILOG = """\
 example:
-  dinov2 embed holiday/ --out holiday.npz
+  dinov2 index holiday/ --out holiday.index
+  dinov2 search holiday.index "a red mug on sand" --sheet hits.png
 
 `dinov2 embed --help` says more; so do the others. Names that begin with "-" follow a "--".
 Exit status: 0 done, 1 not done, as one sentence says, 2 wrong usage, 130 interrupted."""
@@ -77,6 +83,10 @@ def make_parser() -> ArgumentParser:
         title="commands", metavar="COMMAND", required=True, dest="command"
     )
     for command in COMMANDS:
+        add_command(commands, command)
+    for name, summary, steps in GROUPS:
+        add_group(commands, name, summary, steps)
+    for command in ABOUT:
         add_command(commands, command)
     return parser
 

@@ -9,14 +9,14 @@ from ..extraction.result import Pooling
 from ..pictures.files import printable
 from ..pictures.pixels import Fit
 from .features_file import SUFFIXES, FeaturesFile, features_file
-from .files import ONE_OR_MORE, find_pictures, whole_file
+from .files import ONE_OR_MORE, check_free, find_pictures, whole_file
 from .loading import load_model
-from .options import Command, whole_number
+from .options import Command, add_force, whole_number
 from .session import CommandError, Session
 
 EXAMPLE = """\
   dinov2 embed holiday/ --out holiday.npz
-  dinov2 embed cat.jpg dogs/ --model base --pooling both --out pets.parquet"""
+  dinov2 embed cat.jpg dogs/ --pooling both --out pets.parquet"""
 FITS = "how a picture comes to that size: crop, resize or pad [crop]"
 CHUNK = 256  # pictures that are held in memory at once
 
@@ -38,6 +38,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--size", type=whole_number(1), metavar="PX", help="side in pixels [224]")
     parser.add_argument("--fit", metavar="HOW", choices=get_args(Fit), default="crop", help=FITS)
     parser.add_argument("--cache", metavar="FOLDER", help="keep features here, to go on later")
+    add_force(parser)
 
 
 def run(args: Namespace, session: Session) -> dict[str, Any]:
@@ -46,6 +47,7 @@ def run(args: Namespace, session: Session) -> dict[str, Any]:
     if suffix not in SUFFIXES:
         raise CommandError(f"--out {printable(args.out)}: its name must end in .npz or .parquet")
     pictures = find_pictures(args.pictures, session)
+    check_free([Path(args.out).expanduser()], force=args.force, pictures=pictures.values())
     with whole_file(args.out) as partial:
         writer = features_file(partial, suffix, args.pooling, args.patches)
         try:

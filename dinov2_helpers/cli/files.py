@@ -2,7 +2,8 @@
 
 import os
 import secrets
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -79,6 +80,81 @@ def output_paths(names: Sequence[str], folder: Path, suffix: str) -> list[Path]:
     return [folder / path.with_name(path.name + suffix) for path in chosen]
 
 
+def check_free(
+    targets: Iterable[Path], *, force: bool = False, pictures: Iterable[Path] = ()
+) -> None:
+    """See to it, before anything is computed, that no file of the user's is lost.
+
+    Args:
+        targets: Files that are to be written.
+        force: Whether those that are there may be replaced.
+        pictures: Those that are read, which are never replaced.
+
+    Raises:
+        CommandError: A file is there already, or is one of the pictures; two would have one name;
+            or a folder has it.
+    """
+    wanted = list(targets)
+    twice = [path for path, times in Counter(wanted).items() if times > 1]
+    if twice:
+        raise CommandError(f"two results would be called {printable(twice[0])}: rename a picture")
+    there = [path for path in wanted if os.path.lexists(path)]
+    for path in there:
+        if path.is_dir():
+            raise CommandError(f"cannot write {printable(path)}: it is a folder")
+    read = {_identity(path) for path in pictures} - {None}
+    for path in there:
+        if _identity(path) in read:
+            raise CommandError(
+                f"{printable(path)} is one of the pictures, and would be replaced: write elsewhere"
+            )
+    if there and not force:
+        more = f", and {len(there) - 1} more" if there[1:] else ""
+        raise CommandError(f"{printable(there[0])} is there already{more}: --force replaces it")
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Return what tells a file by whatever name; None: there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def check_keeping(named: str, kind: str, *, force: bool) -> None:
+    """See to it that a folder can be written, and that nothing kept in it is lost.
+
+    Args:
+        named: The folder.
+        kind: Of what is to be kept.
+        force: Whether an older one may be replaced.
+
+    Raises:
+        CommandError: The folder holds one already, or cannot be written.
+    """
+    folder = output_folder(named)
+    if os.path.lexists(folder / f"{kind}.json") and not force:
+        raise CommandError(f"{printable(folder)} holds one already ({kind}): --force replaces it")
+
+
+def output_file(named: str, *, force: bool, pictures: Iterable[Path] = ()) -> Path:
+    """Return a file that is to be written later, after a look whether it can be.
+
+    Args:
+        named: The file; its folder is made if need be.
+        force: As in `check_free`.
+        pictures: As there.
+
+    Raises:
+        CommandError: As `check_free` and `output_folder`.
+    """
+    path = Path(named).expanduser()
+    check_free([path], force=force, pictures=pictures)
+    output_folder(str(path.parent))
+    return path
+
+
 @contextmanager
 def whole_file(named: str) -> Iterator[Path]:
     """Give a file to write to, which takes its place under the wanted name when it is whole.
@@ -118,6 +194,8 @@ def output_folder(named: str) -> Path:
         CommandError: It cannot be made, or nothing can be written into it.
     """
     folder = Path(named).expanduser()
+    if folder.exists() and not folder.is_dir():
+        raise CommandError(f"cannot write into {printable(folder)}: it is a file, and no folder")
     probe = folder / f".{secrets.token_hex(4)}.partial"
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -2,7 +2,7 @@
 
 import argparse
 from argparse import SUPPRESS, ArgumentParser, ArgumentTypeError
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, get_args
 
 from ..models.load import Backend
@@ -46,10 +46,35 @@ def add_command(commands: Any, command: Command, prefix: str = "dinov2") -> None
         epilog=f"example:\n{command.example}",
         formatter_class=Layout,
         prog=f"{prefix} {command.name}",
+        add_help=False,
     )
+    # asked for by whoever reads it: a line of the screen for something else
+    parser.add_argument("-h", "--help", action="help", help=SUPPRESS)
     command.add_arguments(parser)
     add_shared_options(parser, has_model=command.has_model)
     parser.set_defaults(run=command.run, usage_error=parser.error)
+
+
+def add_group(commands: Any, name: str, summary: str, steps: Sequence[Command]) -> None:
+    """Add a sub-command that has sub-commands of its own, one for each step of the work.
+
+    Args:
+        commands: What `add_subparsers` returned.
+        name: Of the group.
+        summary: A line on what it does.
+        steps: Its sub-commands.
+    """
+    parser: ArgumentParser = commands.add_parser(
+        name,
+        help=summary,
+        description=f"{summary[0].upper()}{summary[1:]}.",
+        usage=f"dinov2 {name} STEP ... [options]",
+        epilog="example:\n" + "\n".join(step.example.splitlines()[0] for step in steps),
+        formatter_class=Layout,
+    )
+    inner = parser.add_subparsers(title="steps", metavar="STEP", required=True, dest="step")
+    for step in steps:
+        add_command(inner, step, prefix=f"dinov2 {name}")
 
 
 def add_shared_options(parser: ArgumentParser, *, has_model: bool, shown: bool = True) -> None:
@@ -62,11 +87,10 @@ def add_shared_options(parser: ArgumentParser, *, has_model: bool, shown: bool =
         has_model: Whether there is a model to choose.
         shown: Whether the help lists them.
     """
-    group = parser.add_argument_group("model and messages" if has_model else "messages")
     help_on = _SHARED_HELP if shown else dict.fromkeys(_SHARED_HELP, SUPPRESS)
 
     def add(*names: str, **options: Any) -> None:
-        group.add_argument(*names, default=SUPPRESS, help=help_on[names[-1]], **options)
+        parser.add_argument(*names, default=SUPPRESS, help=help_on[names[-1]], **options)
 
     if has_model:
         add("--model", metavar="NAME")
@@ -77,12 +101,17 @@ def add_shared_options(parser: ArgumentParser, *, has_model: bool, shown: bool =
 
 
 _SHARED_HELP = {
-    "--model": "profile (tiny, small, base, ...), folder or hub name [DINOV2_PROFILE or tiny]",
+    "--model": "profile, folder or hub name [DINOV2_PROFILE or tiny]",
     "--device": "cpu, cuda, cuda:1 or mps [the fastest there is]",
     "--backend": f"what computes: {', '.join(get_args(Backend))} [auto]",
     "--json": "one JSON document on stdout",
     "--quiet": "only results and warnings",
 }
+
+
+def add_force(parser: ArgumentParser) -> None:
+    """Add what allows a command to replace files that are there."""
+    parser.add_argument("--force", action="store_true", help="replace what is there already")
 
 
 def set_shared_defaults(parser: ArgumentParser) -> None:

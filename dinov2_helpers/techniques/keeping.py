@@ -18,19 +18,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..clip import load_clip
-from ..data import data_dir
+from ..data import source_of
+from ..errors import KeptError
 from ..extraction import fingerprint
 from ..lit import Lit
 from ..models import Model, ModelError, load_dinov2
 from ..writing import write_whole
 
+__all__ = ["Kept", "KeptError", "load_object", "save_object"]
+
 log = logging.getLogger("dinov2_helpers")
 FORMAT = 1  # of the folder; raised when older code could not read it
 AnyModel = TypeVar("AnyModel", bound=Model | Lit)
-
-
-class KeptError(Exception):
-    """A folder without an object of the wanted kind, or with one that does not fit the model."""
 
 
 @dataclass(frozen=True)
@@ -153,11 +152,9 @@ def _fingerprint(model: Model | Lit) -> str:
 
 def _load(role: str, name: str) -> Any:
     """Load a model by the name that it had: of an embedded one, or on the hub."""
-    embedded = data_dir() / "models" / name
-    source = embedded if Path(name).name == name and embedded.is_dir() else name
     load = load_dinov2 if role == "dinov2" else load_clip
     try:
-        return load(source)
+        return load(source_of(name))
     except ModelError as error:
         raise ModelError(
             f"{error} If {name} is a folder of yours, load it and give the model itself."
