@@ -1,0 +1,255 @@
+"""The database of an ImageIndex: whole after a kill, read while written, closed to injection."""
+
+import dataclasses
+import os
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from benchmarks.kill_store import check, entry, kill_while_writing
+from dinov2_helpers.techniques.keeping import KeptError
+from dinov2_helpers.techniques.store import Store, WhereError
+from dinov2_helpers.techniques.vector_search import Space, choose
+
+MODELS = {"dinov2": {"name": "a", "fingerprint": "1"}, "clip": {"name": "b", "fingerprint": "2"}}
+
+
+@pytest.fixture
+def store(tmp_path):
+    with_rows = Store(tmp_path / "store", models=MODELS)
+    with_rows.write([entry(number) for number in range(200)])
+    yield with_rows
+    with_rows.close()
+
+
+def unit(x):
+    return (x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float32)
+
+
+def space_of(store, kind="exact"):
+    space = Space(store, "dinov2", unit, key="test", kind=kind)
+    space.refresh()
+    return space
+
+
+def test_what_was_written_is_there_after_kills(tmp_path):
+    killed = kill_while_writing(tmp_path / "store", times=5)
+    assert killed.acknowledged > 0
+    assert killed.lost == killed.doubled == killed.torn == 0
+
+
+def test_the_check_of_the_kills_sees_what_is_lost(tmp_path):
+    store = Store(tmp_path / "store", models=MODELS)
+    store.write([entry(number) for number in range(20)])
+    assert check(store, acknowledged=20) == (0, 0, 0)
+    store.delete([3])
+    assert check(store, acknowledged=20) == (1, 0, 1)
+    store.close()
+
+
+WRITER = """
+import sys
+from benchmarks.kill_store import BATCH, entry
+from dinov2_helpers.techniques.store import Store
+store = Store(sys.argv[1])
+for start in range(200, 200 + 20 * BATCH, BATCH):
+    store.write([entry(number) for number in range(start, start + BATCH)])
+"""
+READER = """
+import sys
+from benchmarks.kill_store import BATCH, check
+from dinov2_helpers.techniques.store import Store
+from dinov2_helpers.techniques.vector_search import Space
+store, seen = Store(sys.argv[1]), set()
+space = Space(store, "dinov2", lambda vectors: vectors, key="")
+while len(space) < 200 + 20 * BATCH:
+    space.refresh()
+    assert (len(space) - 200) % BATCH == 0, len(space)
+    seen.add(len(space))
+assert check(store, acknowledged=200 + 20 * BATCH) == (0, 0, 0)
+print(len(seen))
+"""
+
+
+def test_two_processes_read_while_one_writes(store):
+    def start(code):
+        command = [sys.executable, "-c", code, str(store.folder)]
+        return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+    readers = [start(READER), start(READER)]
+    writer = start(WRITER)
+    try:
+        assert writer.wait(120) == 0
+        for reader in readers:
+            said, _ = reader.communicate(timeout=120)
+            assert reader.returncode == 0
+            assert int(said) >= 1
+    finally:
+        for process in (writer, *readers):
+            process.kill()
+            process.wait()
+
+
+def test_ids_are_stable_and_never_reused(store):
+    (first,) = store.write([entry(0)])
+    assert first == 1
+    assert store.delete([200, 4000]) == 1
+    (number,) = store.write([entry(500)])
+    assert number > 200
+    assert len(store) == 200
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        "1); DELETE FROM files; --",
+        "id IN (SELECT id FROM files)",
+        "id IN (SELECT id FROM vectors)",
+        "id IN (SELECT rowid FROM sqlite_master)",
+        "load_extension('x')",
+        "1) UNION SELECT name FROM pictures WHERE (1",
+        "id IN (WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c) SELECT x FROM c)",
+        "1; ATTACH DATABASE 'other.sqlite' AS other",
+        "pragma_table_info('files')",
+        "path = 1",
+        "",
+        "width >",
+        "width > ?",
+    ],
+)
+def test_a_condition_can_do_no_more_than_read_columns(store, where):
+    with pytest.raises(WhereError, match="condition of SQL"):
+        store.select(where)
+    assert len(store) == 200
+
+
+def test_a_condition_that_takes_too_long_is_stopped(store, monkeypatch):
+    monkeypatch.setattr("dinov2_helpers.techniques.store.LONGEST_WHERE", 0.2)
+    others = ", ".join(f"pictures AS p{n}" for n in range(6))
+    began = time.monotonic()
+    with pytest.raises(WhereError, match="interrupted"):
+        store.select(f"id = (SELECT count(*) FROM {others} WHERE p0.name < p1.name)")
+    assert time.monotonic() - began < 10
+
+
+@pytest.mark.parametrize("name", [b"\xff\xfe.png", b'it\'s "q".png', b"$HOME `x`.png", b"a;b%\n?"])
+def test_names_of_files_are_bytes(store, name):
+    odd = dataclasses.replace(entry(1000), path=b"/p/" + name)
+    (number,) = store.write([odd])
+    assert store.row(number).path == b"/p/" + name
+    assert store.known(b"/p/" + name).id == number
+
+
+def test_folders_with_odd_names_hold_stores(tmp_path):
+    folder = os.fsdecode(os.fsencode(tmp_path) + b"/\xff 100%? #'")
+    Store(folder, models=MODELS).close()
+    store = Store(folder)
+    store.write([entry(1)])
+    assert store.select("id = 1").tolist() == [1]
+    store.close()
+
+
+def test_no_store_and_a_damaged_one_are_said(tmp_path, store):
+    with pytest.raises(KeptError, match="holds no index"):
+        Store(tmp_path / "nothing")
+    store.close()
+    (store.folder / "pictures.sqlite").write_bytes(b"no database" * 500)
+    with pytest.raises(KeptError, match="cannot be read"):
+        Store(store.folder)
+
+
+def test_vectors_of_another_length_or_not_finite_are_refused_and_nothing_is_written(store):
+    short = dataclasses.replace(entry(900), clip=np.ones(3, np.float32))
+    broken = dataclasses.replace(entry(901), dinov2=np.full(32, np.nan, np.float32))
+    for wrong in (short, broken):
+        with pytest.raises(ValueError, match="vector"):
+            store.write([entry(899), wrong])
+    assert len(store) == 200
+
+
+# Vectors
+
+
+@pytest.mark.parametrize("kind", ["exact", "hnsw", "ivf"])
+@pytest.mark.parametrize("where", ["id % 50 = 0", "id % 2 = 0", "id = 7", "0", "1"])
+def test_a_filter_is_obeyed_and_equals_brute_force(store, kind, where):
+    space = space_of(store, kind)
+    allowed = store.select(where)
+    query = unit(np.random.default_rng(5).normal(size=(1, 32)))[0]
+    cosines = space.vectors @ query
+    order = [number for number in space.ids[np.argsort(-cosines)] if number in allowed][:10]
+    found = space.search(query, 10, allowed)
+    assert np.isin(found.ids, allowed).all()
+    assert (found.ids > 0).all()
+    if kind == "ivf":
+        assert len(found.ids) <= len(order)
+    else:
+        assert found.ids.tolist() == order
+    assert (np.diff(found.scores) <= 0).all()
+
+
+@pytest.mark.parametrize("kind", ["exact", "hnsw"])
+def test_what_another_connection_changes_is_seen(store, kind):
+    space = space_of(store, kind)
+    other = Store(store.folder)
+    other.delete([5])
+    other.write([dataclasses.replace(entry(9), dinov2=-entry(9).dinov2), entry(300)])
+    other.close()
+    space.refresh()
+    assert len(space) == 200
+    query = unit(-entry(9).dinov2[None])[0]
+    assert space.search(query, 1).ids.tolist() == [10]
+    newest = store.known(entry(300).path).id
+    assert space.search(unit(entry(300).dinov2[None])[0], 1).ids.tolist() == [newest]
+    assert 5 not in space.search(query, 200).ids
+    fresh = space_of(store, "exact")
+    assert fresh.ids.tolist() == space.ids.tolist()
+    assert (fresh.vectors == space.vectors).all()
+
+
+def test_an_index_is_a_cache_that_is_made_again(store, caplog):
+    built = space_of(store, "hnsw").built
+    (path,) = (store.folder / "cache").glob("*.faiss")
+    again = space_of(store, "hnsw").built
+    assert again.state == built.state
+    path.write_bytes(path.read_bytes()[:-50])
+    made = space_of(store, "hnsw")
+    assert "made again" in caplog.text
+    assert len(made.search(unit(np.ones((1, 32)))[0], 10).ids) == 10
+    path.unlink()
+    assert space_of(store, "hnsw").built is not None
+    assert path.exists()
+
+
+def test_an_index_of_another_time_is_not_used(tmp_path, store):
+    space_of(store, "hnsw")
+    other = Store(tmp_path / "other", models=MODELS)
+    other.write([entry(number) for number in range(1000, 1200)])
+    (store.folder / "cache").rename(tmp_path / "other" / "cache")
+    space = space_of(other, "hnsw")
+    assert space.built.state == other.state()
+    found = space.search(unit(entry(1007).dinov2[None])[0], 1)
+    assert found.ids.tolist() == [8]
+    assert found.scores[0] == pytest.approx(1)
+    other.close()
+
+
+def test_many_changes_build_the_index_again(store):
+    space = space_of(store, "hnsw")
+    before = space.built.state
+    store.write([entry(number) for number in range(300, 310)])
+    space.refresh()
+    assert space.built.state == before
+    store.write([entry(number) for number in range(310, 350)])
+    space.refresh()
+    assert space.built.state == store.state()
+
+
+def test_the_type_of_index_follows_from_the_size():
+    kinds = [choose(n, 768).kind for n in (1_000, 50_000, 100_000, 10_000_000)]
+    assert kinds == ["exact", "exact", "hnsw", "ivf"]
+    with pytest.raises(ValueError, match="index='annoy'"):
+        choose(1, 1, "annoy")
