@@ -6,13 +6,14 @@ import subprocess
 import sys
 import time
 
+import faiss
 import numpy as np
 import pytest
 
-from benchmarks.kill_store import check, entry, kill_while_writing
+from benchmarks.kill_store import Pictures, Rows, check, entry, kill_while_writing, life
 from dinov2_helpers.techniques.keeping import KeptError
 from dinov2_helpers.techniques.store import Store, WhereError
-from dinov2_helpers.techniques.vector_search import Space, choose
+from dinov2_helpers.techniques.vector_search import GRAPH_EFFORT, LISTS_READ, Space, choose
 
 MODELS = {"dinov2": {"name": "a", "fingerprint": "1"}, "clip": {"name": "b", "fingerprint": "2"}}
 
@@ -36,17 +37,36 @@ def space_of(store, kind="exact"):
 
 
 def test_what_was_written_is_there_after_kills(tmp_path):
-    killed = kill_while_writing(tmp_path / "store", times=5)
+    killed = kill_while_writing(Rows(), tmp_path / "store", times=8)
     assert killed.acknowledged > 0
     assert killed.lost == killed.doubled == killed.torn == 0
+
+
+def test_pictures_that_were_added_are_there_after_kills(tmp_path, dinov2, clip):
+    killed = kill_while_writing(Pictures(tmp_path, dinov2, clip), tmp_path / "store", times=4)
+    assert killed.acknowledged > 0
+    assert killed.lost == killed.doubled == killed.torn == 0
+
+
+def test_a_writer_that_fails_is_no_writer_that_was_killed(tmp_path, capfd):
+    class Failing(Rows):
+        def write(self, folder, say):
+            say(0)
+            raise OSError("no space left on the disk")
+
+    with pytest.raises(RuntimeError, match="ended by itself"):
+        life(Failing(), tmp_path / "store", batches=1, share=0)
+    assert "no space left" in capfd.readouterr().err
 
 
 def test_the_check_of_the_kills_sees_what_is_lost(tmp_path):
     store = Store(tmp_path / "store", models=MODELS)
     store.write([entry(number) for number in range(20)])
     assert check(store, acknowledged=20) == (0, 0, 0)
+    store.write([dataclasses.replace(entry(7), clip=entry(8).clip)])
+    assert check(store, acknowledged=20) == (0, 0, 1)
     store.delete([3])
-    assert check(store, acknowledged=20) == (1, 0, 1)
+    assert check(store, acknowledged=20) == (1, 0, 2)
     store.close()
 
 
@@ -246,6 +266,29 @@ def test_many_changes_build_the_index_again(store):
     store.write([entry(number) for number in range(310, 350)])
     space.refresh()
     assert space.built.state == store.state()
+
+
+@pytest.mark.parametrize("kind", ["exact", "hnsw", "ivf"])
+def test_what_is_found_is_what_bare_faiss_finds(tmp_path, kind):
+    faiss.omp_set_num_threads(1)  # the graph depends on the order in which threads add to it
+    store = Store(tmp_path / "store", models=MODELS)
+    store.write([entry(number) for number in range(3000)])
+    space = space_of(store, kind)
+    vectors = unit(np.stack([entry(number).dinov2 for number in range(3000)]))
+    index = faiss.index_factory(32, choose(3000, 32, kind).recipe, faiss.METRIC_INNER_PRODUCT)
+    if kind == "hnsw":
+        index.hnsw.efConstruction = index.hnsw.efSearch = GRAPH_EFFORT
+    if kind == "ivf":
+        index.nprobe = LISTS_READ
+        index.train(vectors)
+    index.add(vectors)
+    queries = unit(np.random.default_rng(1).normal(size=(20, 32)))
+    scores, rows = index.search(queries, 10)
+    for query, score, row in zip(queries, scores, rows, strict=True):
+        found = space.search(query, 10)
+        assert (found.ids - 1).tolist() == row.tolist()
+        np.testing.assert_allclose(found.scores, score, atol=1e-6)
+    store.close()
 
 
 def test_the_type_of_index_follows_from_the_size():
