@@ -54,7 +54,7 @@ class Killed(NamedTuple):
     times: int
     batch: int
     acknowledged: int  # pictures that were said to be written, or seen after a kill
-    unsaid: int  # kills that struck after a batch was written, and before that was said
+    unsaid: int  # kills that struck between the log of a batch and the word that it is written
     lost: int
     doubled: int
     torn: int  # batches that are there in part, and vectors that are not what was written
