@@ -8,12 +8,15 @@ import os
 import platform
 import sys
 import time
+from collections.abc import Sequence
+from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import psutil
 
+from dinov2_helpers.data import data_dir
 from dinov2_helpers.writing import write_whole
 
 RESULTS = Path(__file__).resolve().parent / "results"
@@ -39,6 +42,24 @@ def versions(*packages: str) -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
+
+
+def quality(*packages: str, models: Sequence[str], **more: Any) -> dict[str, Any]:
+    """The record of a measurement of how good something is.
+
+    Args:
+        packages: whose versions may matter.
+        models: embedded ones, by the names of their folders; the record says which weights.
+        more: what else it depends on.
+    """
+    weights = {name: weights_of(name) for name in models}
+    return machine(**versions(*packages)) | {"models": weights} | more
+
+
+def weights_of(name: str) -> str:
+    """First digits of the SHA-256 of an embedded model's weights."""
+    files = sorted((data_dir() / "models" / name).rglob("*.safetensors"))
+    return sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:16]
 
 
 def processor() -> str:

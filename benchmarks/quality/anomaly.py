@@ -306,8 +306,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     found[step.name][name] = run_step(dinov2, step, given)
             spent = time.perf_counter() - started
             print(f"{name}, {size} px: {spent:.0f} s", file=sys.stderr, flush=True)
-    record = run_record.machine(**run_record.versions(*PACKAGES))
-    report: dict[str, Any] = {"run": record | {"draws": options.draws}, "rows": []}
+    record = run_record.quality(*PACKAGES, models=["dinov2-tiny"], draws=options.draws)
+    report: dict[str, Any] = {"run": record, "rows": []}
     for step in todo:
         report["rows"].append(summary(step, found, options.draws))
         print(line(report["rows"][-1]), flush=True)

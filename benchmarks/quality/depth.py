@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from benchmarks.run_record import RESULTS, machine, write
+from benchmarks.run_record import RESULTS, quality, write
 from dinov2_helpers import extract_features, load_dinov2, load_scenes
 from dinov2_helpers.measure import bootstrap, depth_scores, fit_scale, fit_scale_and_shift
 from dinov2_helpers.samples import Scenes
@@ -211,7 +211,7 @@ def main() -> None:
     arguments = parser.parse_args()
     started = time.perf_counter()
     dinov2 = load_dinov2("tiny")
-    report: dict[str, Any] = {"run": machine(model=dinov2.name)}
+    report: dict[str, Any] = {"run": quality("torch", "scikit-learn", models=[dinov2.name])}
     report |= measure_steps(dinov2, arguments.cache)
     write(report, started, arguments.json)
     print(line("row, no picture", report["steps"]["row, no picture"]))

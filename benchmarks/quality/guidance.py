@@ -57,6 +57,7 @@ NOTEBOOK: dict[str, Any] = {  # what notebook 07 reports with
 FEATURES: tuple[tuple[str, ...], ...] = (("cls",), ("cls", "texture"))
 STRENGTHS = (0.3, 0.5, 0.7)
 PACKAGES = ("torch", "diffusers", "transformers", "numpy")
+MODELS = ("dinov2-tiny", "clip-tiny", "diffusion-tiny")
 
 Array = NDArray[Any]
 
@@ -263,7 +264,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         chosen = {name: best[name] for name in NOTEBOOK}
     print(f"chosen: {chosen}; recorded by notebook 07: {recorded()}", flush=True)
     found: dict[str, Any] = {
-        "run": run_record.machine(**run_record.versions(*PACKAGES)),
+        "run": run_record.quality(*PACKAGES, models=MODELS),
         "choose": tried,
         "chosen": chosen,
         "notebook": recorded(),

@@ -7,12 +7,13 @@ Galleries are of `data/scenes/train`; the numbers are of `data/scenes/test` and 
 """
 
 import argparse
-import json
+import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from benchmarks import run_record
 from dinov2_helpers import extract_features, load_dinov2, load_scenes, load_views
 from dinov2_helpers.extraction import Features
 from dinov2_helpers.measure import Interval, auroc, bootstrap, iou
@@ -113,12 +114,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--json", type=Path, help="file to write the table to")
     arguments = parser.parse_args()
+    started = time.perf_counter()
     dinov2 = load_dinov2("tiny")
     rows = votes(dinov2) | foreground(dinov2) | partners(dinov2)
     for name, values in rows.items():
         print(f"{name:>40}: " + ", ".join(f"{key} {value:.3f}" for key, value in values.items()))
     if arguments.json:
-        arguments.json.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+        record = run_record.quality("torch", "scikit-learn", models=["dinov2-tiny"])
+        run_record.write({"run": record, "rows": rows}, started, arguments.json)
 
 
 if __name__ == "__main__":

@@ -9,8 +9,8 @@ means over the notebook's 96 test scenes, which show other toys, with the interv
 from __future__ import annotations
 
 import argparse
-import json
 import os
+import time
 from collections.abc import Iterator, Sequence
 from itertools import chain
 from pathlib import Path
@@ -19,10 +19,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.run_record import machine, versions
+from benchmarks import run_record
 from dinov2_helpers import load_dinov2, measure, samples
 from dinov2_helpers.techniques import Segmenter
-from dinov2_helpers.writing import write_whole
 
 FEW = (400, 50, 20, 10, 5)  # masks
 
@@ -97,16 +96,6 @@ def by_masks(make: Any, learn: Scenes, test: Scenes) -> Iterator[dict[str, Any]]
         yield row(f"probe, {n} masks", segmenter, judged(segmenter, test))
 
 
-def write(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    """Write the lines that are measured so far."""
-    record = {
-        "benchmark": "quality of segmentation on the test scenes",
-        **machine(**versions("torch", "scikit-learn")),
-        "rows": rows,
-    }
-    write_whole(path, (json.dumps(record, indent=1) + "\n").encode())
-
-
 def main() -> None:
     """Print the table; write it where told."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -114,6 +103,7 @@ def main() -> None:
     parser.add_argument("--cache", default=os.environ.get("DINOV2_CACHE"), help="of features")
     parser.add_argument("--part", choices=("without", "masks", "both"), default="both")
     options = parser.parse_args()
+    started = time.perf_counter()
     choose, learn, test = splits()
     dinov2 = load_dinov2("tiny")
 
@@ -121,16 +111,17 @@ def main() -> None:
         return Segmenter(dinov2, cache=options.cache, **settings)
 
     print(f"{'':<44} {'IoU':<24}{'boundary F':<24}", flush=True)
-    rows: list[dict[str, Any]] = []
+    record = run_record.quality("torch", "scikit-learn", models=["dinov2-tiny"])
+    report: dict[str, Any] = {"run": record, "rows": []}
     parts = {
         "without": without_masks(make, choose, test),
         "masks": by_masks(make, learn, test),
     }
     wanted = parts.values() if options.part == "both" else [parts[options.part]]
     for line in chain.from_iterable(wanted):
-        rows.append(line)
-        if options.json:
-            write(options.json, rows)
+        report["rows"].append(line)
+        if options.json:  # what is measured so far
+            run_record.write(report, started, options.json)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ of the pictures of one toy of `data/scenes/test`, whose toys are others.
 """
 
 import argparse
-import json
+import time
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks import run_record
 from dinov2_helpers import extract_features, load_clip, load_dinov2, load_scenes
 from dinov2_helpers.measure import Interval, auroc, bootstrap
 from dinov2_helpers.samples import CLASS_NAMES
@@ -30,6 +31,7 @@ SHOTS = (1, 2, 4, 8, 16)
 DRAWS = 10
 UNKNOWN = 4  # classes that play the unknown ones
 ALPHA = 0.05
+MODELS = ("dinov2-tiny", "clip-tiny", "lit-tiny")
 Rows = dict[str, dict[str, Any]]
 
 
@@ -175,6 +177,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="file to write the table to")
     arguments = parser.parse_args()
     warnings.simplefilter("error")
+    started = time.perf_counter()
     train, test = Scenes("train"), Scenes("test")
     rows, bridge = naming(train, test)
     rows |= few_labels(train, test) | none_of_these(train, test)
@@ -187,7 +190,8 @@ def main() -> None:
     for name, values in rows.items():
         print(f"{name:>50}: " + ", ".join(f"{key} {value:.3f}" for key, value in values.items()))
     if arguments.json:
-        arguments.json.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+        record = run_record.quality("torch", "scikit-learn", models=MODELS)
+        run_record.write({"run": record, "rows": rows}, started, arguments.json)
 
 
 if __name__ == "__main__":
