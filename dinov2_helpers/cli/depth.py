@@ -137,7 +137,8 @@ def run_predict(args: Namespace, session: Session) -> dict[str, Any]:
                     too_far.append(name)
     session.require_some()
     _warn(session, f"have depth beyond the {FARTHEST} m of a PNG, which is cut there", too_far)
-    without = [row["name"] for row in rows if args.ply and row["name"] not in cameras]
+    done = [str(row["name"]) for row in rows]
+    without = [name for name in done if args.ply and name not in cameras]
     _warn(session, "have no .ply, for no camera is known: --focal PX says it", without)
     session.print(f"depth of {len(rows)} pictures, {unit}, in {printable(args.out)}")
     return {"out": args.out, "unit": unit, "pictures": rows}
