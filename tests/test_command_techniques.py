@@ -16,6 +16,8 @@ from test_command import parsers
 from dinov2_helpers import data_dir, load_scenes, open_image
 from dinov2_helpers.cli import depth as depth_command
 from dinov2_helpers.cli import main
+from dinov2_helpers.cli import segment as segment_command
+from dinov2_helpers.cli.session import Session
 from dinov2_helpers.pictures import read_depth, read_mask
 from dinov2_helpers.techniques.anomaly import AnomalyDetector
 from dinov2_helpers.techniques.depth import DepthHead
@@ -166,6 +168,17 @@ def test_an_overlay_dims_all_but_the_thing(cli, pictures, tmp_path):
     drawn = np.asarray(open_image(tmp_path / "o" / "a.png"))
     assert (drawn[mask] == np.asarray(open_image(pictures / "a.png"))[mask]).all()
     assert not (drawn[~mask] == np.asarray(open_image(pictures / "a.png"))[~mask]).all()
+
+
+def test_pictures_in_which_nothing_is_found_are_named_once_with_what_may_help(capsys):
+    session = Session(as_json=False, quiet=False)
+    segment_command._warn_of_empty(session, [f"{i}.png" for i in range(30)], "clusters")
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("nothing found in 30, whose masks are empty: 0.png, 1.png")
+    assert "and 10 more" in line
+    assert "--method cut, or a few --masks" in line
+    segment_command._warn_of_empty(session, ["a.png"], "probe")
+    assert "--method" not in capsys.readouterr().err
 
 
 def test_masks_never_replace_pictures_nor_unasked_what_is_there(cli, pictures, tmp_path):

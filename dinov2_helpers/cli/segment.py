@@ -23,7 +23,7 @@ from .files import (
 from .index import CLIP
 from .loading import kept_model, kept_name, load_model, load_words
 from .options import Command, add_force, whole_number
-from .session import Session
+from .session import LISTED, Session
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -85,7 +85,7 @@ def run(args: Namespace, session: Session) -> dict[str, Any]:
     if args.save:
         segmenter.save(args.save)
     masks = _by_words(args, segmenter, pictures) if args.words else _all(segmenter, pictures)
-    written = []
+    written, empty = [], []
     with session.bar(len(pictures)) as bar:
         for name, found in masks:
             bar.update()
@@ -97,10 +97,22 @@ def run(args: Namespace, session: Session) -> dict[str, Any]:
             share = float(found.mean())
             written.append({"name": name, "file": str(target[name]), "share": share})
             if not found.any():
-                session.warn(f"{printable(name)}: nothing found, the mask is empty")
+                empty.append(name)
     session.require_some()
+    if empty:
+        _warn_of_empty(session, empty, segmenter.method_)
     session.print(f"{len(written)} {args.write} in {printable(args.out)}")
     return {"out": args.out, "method": segmenter.method_, "pictures": written}
+
+
+def _warn_of_empty(session: Session, names: list[str], method: str) -> None:
+    """Count and name the pictures in which nothing was found; say what may help."""
+    listed = ", ".join(printable(name) for name in names[:LISTED])
+    more = f" and {len(names) - LISTED} more" if names[LISTED:] else ""
+    remedy = ""
+    if method == "clusters":
+        remedy = "; clusters need many pictures of one kind: try --method cut, or a few --masks"
+    session.warn(f"nothing found in {len(names)}, whose masks are empty: {listed}{more}{remedy}")
 
 
 def _segmenter(args: Namespace, session: Session, pictures: dict[str, Path]) -> "Segmenter":
