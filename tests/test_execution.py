@@ -48,13 +48,14 @@ def test_a_notebook_that_sleeps_is_given_up_and_its_cell_named(tmp_path):
     assert 3 < execution.costs.seconds < 60
 
 
-@pytest.mark.parametrize("code", [BUSY.format(seconds=3), BUSY_CHILDREN.format(
-    busy=BUSY.format(seconds=0.8))])  # fmt: skip
+@pytest.mark.parametrize("code", [BUSY.format(seconds=6), BUSY_CHILDREN.format(
+    busy=BUSY.format(seconds=1.6))])  # fmt: skip
 def test_a_cell_that_works_longer_than_the_stall_limit_is_not_given_up(tmp_path, code):
-    execution = run(tmp_path, Limits(stall_seconds=2), code)
+    # not less than 4 s: so long may a busy machine give a process no time at all
+    execution = run(tmp_path, Limits(stall_seconds=4), code)
     assert execution.error is None
-    assert execution.costs.seconds > 2.4
-    assert 2.4 < execution.costs.cpu_seconds < 9
+    assert execution.costs.seconds > 4.8
+    assert 4.8 < execution.costs.cpu_seconds < 12
     assert execution.cells[0].cpu_seconds <= execution.costs.cpu_seconds
 
 
