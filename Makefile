@@ -20,7 +20,7 @@ PIP := $(PY) -m pip
 STAMP := $(VENV)/.installed-$(shell cat pyproject.toml hatch_build.py | cksum | tr ' ' '-')
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup run test rerun lab notebooks prefetch rehearse colab bench wheel clean \
+.PHONY: help setup run test weekly rerun lab notebooks prefetch rehearse colab bench wheel clean \
   train-dinov2 train-clip train-lit train-diffusion
 .DEFAULT_GOAL := help
 
@@ -61,6 +61,9 @@ test: $(STAMP)  ## everything that must hold: style, types, units, data, noteboo
 	@date '+%T notebooks'
 	$(PY) -m tools.notebooks test
 	@date '+%T done'
+
+weekly: $(STAMP)  ## the tests that are slow or of other packages' engines, and rarely break
+	$(PY) -m pytest -m weekly
 
 rerun: $(STAMP)  ## run every cell of every notebook a second time, and name those that fail
 	$(PY) -m tools.notebooks rerun

@@ -144,7 +144,16 @@ def test_ways_are_measured_in_processes_or_named_as_missing(quick, tmp_path, mon
     assert all(f"tiny   {way}" in printed for way in names)
 
 
-@pytest.mark.parametrize("name", ways.WAYS)
+IN_OTHER_ENGINES = ("ONNX Runtime", "OpenVINO")  # whose threads they start themselves
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.weekly] if name in IN_OTHER_ENGINES else [])
+        for name in ways.WAYS
+    ],
+)
 def test_every_way_gives_the_same_numbers(name, dinov2, dinov2_folder, tmp_path):
     paths = ways.write_pictures(tmp_path, 3)
     at = ways.Setting(dinov2, dinov2_folder, tmp_path, 1)

@@ -92,6 +92,7 @@ def worker():
     return None
 
 
+@pytest.mark.weekly
 def test_a_killed_worker_loses_nothing(elsewhere, work, local, monkeypatch):
     """Relative paths mean the caller's folder, and the parts equal those made without Ray.
 

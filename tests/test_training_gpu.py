@@ -124,6 +124,7 @@ def test_a_released_model_has_its_log_and_notes(tmp_path):
     assert (folder / "run_notes.md").read_text() == "It was stopped twice."
 
 
+@pytest.mark.weekly
 @pytest.mark.skipif(sys.platform == "win32", reason="a script for bash")
 def test_the_script_for_a_gpu_brings_three_models_home(material, tmp_path):
     pack(material, tmp_path / "packed", megabytes=1)

@@ -42,7 +42,8 @@ def test_every_command_with_a_main_that_a_reader_calls_has_its_target():
 
 
 @pytest.mark.parametrize(
-    ("name", "commands"), [("test", ["make test"]), ("weekly", ["make test", "make rerun"])]
+    ("name", "commands"),
+    [("test", ["make test"]), ("weekly", ["make test", "make weekly", "make rerun"])],
 )
 def test_a_workflow_runs_targets_of_the_makefile(name, commands):
     text = (ROOT / ".github" / "workflows" / f"{name}.yml").read_text(encoding="utf-8")

@@ -232,7 +232,8 @@ def test(project: Project) -> int:
     limits = Limits.from_environment()
     timeout = f"--nbmake-timeout={math.ceil(limits.notebook_seconds)}"
     command = [sys.executable, "-m", "pytest", "-v", "--nbmake", timeout, "--rootdir"]
-    command += [str(project.root), *notebooks]
+    # run_watched knows a slow notebook from one that hangs, which the limits of tests do not
+    command += [str(project.root), "-o", "timeout=0", "-o", "faulthandler_timeout=0", *notebooks]
     status = run_watched(command, project.root, offline_environment(results, features), limits)
     if status is None:
         print(f"\nThe notebook named last hangs: {limits.stalled()}")
