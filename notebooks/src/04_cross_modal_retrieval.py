@@ -517,8 +517,8 @@ say(
 )
 
 # %% [markdown]
-# The bridge can carry only what its DINOv2 vector knows. CLS knows the toy and has largely
-# forgotten the ground; the mean patch is the other way round; a query that names both needs both.
+# The bridge can carry only what its DINOv2 vector knows. CLS says more of the toy, the mean patch
+# more of the ground; a query that names both is answered best from both.
 
 
 # %%
@@ -769,6 +769,11 @@ for task, alone in DINOV2_ALONE.items():
         new = fused[task]["late fusion"]["hit@1"]
         gain[task, base] = value, low, high = relative_gain(new, scores["hit@1"])
         print(f"{task:>17}: {value:+.0%} over {base} ({low:+.0%} to {high:+.0%})")
+
+# %% [markdown]
+# Fusion can only add what the better single model still gets wrong: where that is nearly nothing,
+# nearly nothing is added. And a gain over the weaker model says little, however large it looks. So
+# ask first what each model does alone, on your own queries.
 
 # %% [markdown]
 # ## Queries in Chinese
