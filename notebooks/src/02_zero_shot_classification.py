@@ -266,10 +266,10 @@ for name, hits in scores.items():
     print(f"{name:>24}: {percent(hits)}")
 
 # %% [markdown]
-# Read the intervals before you prefer a line. Differences of one or two pictures are noise. How much
-# the wording matters depends on the captions that a model has read: the embedded one has read many
-# wordings, CLIP's own were captions from the web. From here on we use the ensemble of five, chosen
-# because it needs no choice, not because it won.
+# Read the intervals before you prefer a line. Differences of one or two pictures are noise. How
+# much the wording matters depends on the captions that a model has read: the embedded one has read
+# many wordings, CLIP's own were captions from the web. From here on we use the ensemble of five,
+# chosen because it needs no choice, not because it won.
 
 # %%
 text = class_vectors(NAMES, TEMPLATES)
