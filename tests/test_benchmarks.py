@@ -144,7 +144,7 @@ def test_ways_are_measured_in_processes_or_named_as_missing(quick, tmp_path, mon
     assert all(f"tiny   {way}" in printed for way in names)
 
 
-IN_OTHER_ENGINES = ("ONNX Runtime", "OpenVINO")  # whose threads they start themselves
+IN_OTHER_ENGINES = ("ONNX Runtime", "OpenVINO")  # these start threads of their own
 
 
 @pytest.mark.parametrize(

@@ -85,7 +85,7 @@ def _row(execution: Execution, href: str, numbers: Mapping[str, float]) -> str:
     if execution.error is None:
         key, meaning = next(iter(execution.notebook.metadata["headline"].items()))
         headline = (
-            f'<span class="headline">{numbers[key]:.3g}</span>'
+            f'<span class="headline">{numbers[key]:.3f}</span>'
             f'<br><span class="soft">{escape(meaning)}</span>'
         )
     return (

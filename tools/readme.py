@@ -56,7 +56,7 @@ def _notebooks(project: Project) -> str:
             stem[:2],
             f"[{title}](notebooks/{stem}.ipynb)",
             promise,
-            f"{numbers[key]:.3g}: {meaning}",
+            f"{numbers[key]:.3f}: {meaning}",
             f"{costs[stem]['seconds']:.0f} s, {costs[stem]['peak_mb'] / 1000:.1f} GB",
         )
         rows.append(row)
