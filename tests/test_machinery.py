@@ -524,7 +524,7 @@ def test_run_writes_pages_that_load_nothing(project):
         assert not re.search(r"url\(|@import", html)
     assert f'<a href="{STEM}.html">A small notebook</a>' in index
     assert "See that the machinery works." in index
-    assert '<span class="headline">42</span>' in index
+    assert '<span class="headline">42.000</span>' in index
 
 
 def test_the_index_says_which_notebook_failed(project):
