@@ -10,6 +10,7 @@ from sklearn.linear_model import Ridge as SklearnRidge
 
 from dinov2_helpers import extract_features, load_clip, load_dinov2, load_scenes
 from dinov2_helpers.extraction import Embeddings
+from dinov2_helpers.measure import auroc
 from dinov2_helpers.techniques import Bridge, FewShot, KeptError, ZeroShot
 from dinov2_helpers.techniques.bridge import STRENGTHS, Ridge, divergence
 from dinov2_helpers.techniques.inputs import NotFittedError
@@ -311,6 +312,52 @@ def test_the_promise_of_a_threshold_is_kept_on_average():
     assert promise.promised == pytest.approx(0.1)
     assert np.mean(lost) == pytest.approx(0.1, abs=0.005)
     assert np.mean(inside) > 0.95
+
+
+def test_a_bridge_knows_what_it_was_not_fitted_on(bridge, dinov2, features):
+    """Its cosines alone do not: they take a truck for one of the names that it knows."""
+    known = load_scenes("test", framing="portrait", class_=NAMES, n_objects=1)
+    others = ["truck", "mug", "tree", "fish"]
+    new = load_scenes("test", framing="portrait", class_=others, n_objects=1)
+    pictures = [*known.images[:40], *new.images[:40]]
+    truth = np.arange(len(pictures)) < len(known.images[:40])
+    found = extract_features(dinov2, pictures)
+    zero = ZeroShot(bridge, NAMES)
+    answers = zero.predict(found)
+    cosines = bridge.transform(found) @ zero.texts_.T
+    assert auroc(answers.familiarity, truth) > 0.9
+    assert auroc(cosines.max(1), truth) < auroc(answers.familiarity, truth) - 0.1
+    assert (bridge.predict(found).familiarity == answers.familiarity).all()
+    zero.calibrate(features, alpha=0.1)
+    rejected = np.array([label is None for label in zero.predict(found).labels])
+    assert rejected[~truth].mean() > 0.5 > rejected[truth].mean()
+
+
+def test_a_bridge_fitted_on_all_still_tells_by_the_text(dinov2, clip):
+    wide = load_scenes("train", framing="portrait", n_objects=1)
+    pictures = wide.images[:120]
+    x, y = extract_features(dinov2, pictures), clip.embed_images(pictures)
+    zero = ZeroShot(Bridge(dinov2, clip, names=NAMES).fit(x, y), NAMES)
+    shown = np.isin(wide.labels("class")[:120], NAMES)
+    assert auroc(zero.predict(x).familiarity, shown) > 0.85
+
+
+def test_embeddings_that_no_bridge_made_do_not_tell_how_far_they_are(bridge, features):
+    crossed = bridge.embed_images(features)
+    zero = ZeroShot(bridge, NAMES)
+    again, by_features = zero.predict(crossed), zero.predict(features)
+    assert (again.familiarity == by_features.familiarity).all()
+    with pytest.raises(ValueError, match="bridge.embed_images"):
+        zero.predict(embedded(crossed.vectors))
+
+
+def test_a_bridge_without_ground_is_of_an_earlier_version(
+    bridge, dinov2, clip, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(type(bridge.ground_), "arrays", lambda self: {})
+    bridge.save(tmp_path)
+    with pytest.raises(KeptError, match="earlier version.*fit it again"):
+        Bridge.load(tmp_path, dinov2, clip)
 
 
 def test_too_few_pictures_are_said_with_what_they_can_promise():

@@ -30,7 +30,7 @@ class Answers:
     labels: tuple[Any, ...]  # (N,), the most probable class of each; None: none of these
     classes: tuple[Any, ...]  # (K,), in the order of the columns below
     probabilities: NDArray[np.float32]  # (N, K), each row adds up to 1
-    familiarity: NDArray[np.float32]  # (N,), cosine to what is known that is most alike
+    familiarity: NDArray[np.float32]  # (N,), larger is more like what is known; see `predict`
     index: NDArray[np.int64]  # (N,), position in the input
     names: tuple[str, ...]  # of the pictures, as in `Features`
     skipped: tuple[Skipped, ...]  # the pictures that could not be used

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, cast, get_args
 
 import numpy as np
@@ -13,8 +14,9 @@ from ..extraction.result import Pooling
 from ..lit import Lit
 from ..models import Model
 from .answers import Answers
+from .ground import Ground
 from .inputs import NotFittedError
-from .keeping import load_object, save_object
+from .keeping import KeptError, load_object, save_object
 from .naming import answer_by_names, probabilities
 from .vectors import Reading, Vectors, unit, vectors_of
 from .words import TEMPLATES, Templates, check_names, name_vectors
@@ -23,6 +25,15 @@ Floats = NDArray[np.float64]
 Scaling = Literal["standard", "none"]
 STRENGTHS = tuple(float(x) for x in 10.0 ** np.arange(-4, 1.5, 0.5))
 KIND = "bridge"
+GROUND = 1000  # pictures at most that tell what is usual
+
+
+@dataclass(frozen=True)
+class Crossed(Embeddings):
+    """Embeddings by a bridge, which also say how far from the pictures of its fit they are."""
+
+    # (N,), as `Ground.logarithms` gives them
+    distances: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))
 
 
 class Bridge:
@@ -58,6 +69,7 @@ class Bridge:
         temperature_: What cosines are divided by before a softmax: with names, that at which the
             held-out profiles come closest to CLIP's; without, CLIP's own.
         context_: (D,) float32, the mean CLS token of the pictures.
+        ground_: What tells pictures that are unlike all of these, see `familiarity`.
         n_pictures_: Number of pictures that it was fitted on.
         skipped_: Those that could not be used.
 
@@ -163,7 +175,16 @@ class Bridge:
         solved = Ridge(x, y, self.scaling).solve(self.strength_)
         self.matrix_ = solved.matrix.astype(np.float32)
         self.offset_ = solved.offset.astype(np.float32)
+        self.ground_ = self._ground(x, held_out[best])
         return self
+
+    def _ground(self, x: Floats, crossed: NDArray[np.float32]) -> Ground:
+        """Learn from at most `GROUND` pictures what is usual."""
+        rows = np.unique(np.linspace(0, len(x) - 1, GROUND).astype(int))
+        tokens = x[rows, : self.dinov2.dim].astype(np.float32)
+        fold = np.arange(len(rows)) % min(self.folds, len(rows))
+        folds = [fold == number for number in range(fold.max() + 1)]
+        return Ground.of_folds([tokens[f] for f in folds], [crossed[rows][f] for f in folds])
 
     def _pairs(self, pictures: Any, embeddings: Embeddings | None) -> tuple[Floats, Floats]:
         """Return the vectors of the pictures that both models could read, (N, ...) each."""
@@ -211,12 +232,37 @@ class Bridge:
         """
         return self.embed_images(features).vectors
 
-    def embed_images(self, images: Any) -> Embeddings:
+    def embed_images(self, images: Any) -> Crossed:
         """Return the same as `transform` with names and what was skipped, as a `Clip` does."""
         self._check_fitted()
         found = self._read(images)
         vectors = unit(found.vectors @ self.matrix_ + self.offset_)
-        return Embeddings(vectors, found.index, found.names, found.skipped)
+        distances = self.ground_.logarithms(found.vectors[:, : self.dinov2.dim])
+        return Crossed(vectors, found.index, found.names, found.skipped, distances=distances)
+
+    def familiarity(self, crossed: Embeddings, texts: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return how familiar pictures are, (N,): the smaller of two answers.
+
+        One is the cosine to the nearest text; the other is how near the picture's CLS token is to
+        those of the fit (Mahalanobis distance). Each is in deviations of pictures that were held
+        out, from their mean. A bridge takes what it has never seen to a mixture of what it knows,
+        and there the cosine alone does not tell.
+
+        Args:
+            crossed: From `embed_images`.
+            texts: (K, d), unit length.
+
+        Raises:
+            NotFittedError: Before `fit`.
+            ValueError: The embeddings do not come from `embed_images` of a bridge.
+        """
+        self._check_fitted()
+        if not isinstance(crossed, Crossed):
+            raise ValueError(
+                "these embeddings do not tell how far they are from the pictures of the fit: give "
+                "pictures, features, or what bridge.embed_images returns"
+            )
+        return self.ground_.familiarity(crossed.distances, crossed.vectors, texts)
 
     def embed_texts(self, texts: Any) -> NDArray[np.float32]:
         """Return the embeddings of N texts by the CLIP, (N, d) float32, unit length."""
@@ -257,7 +303,7 @@ class Bridge:
         return np.stack(maps) if len({one.shape for one in maps}) == 1 else maps
 
     def predict(self, pictures: Any, names: Sequence[str] = ()) -> Answers:
-        """Name pictures.
+        """Name pictures; `familiarity` is that of `familiarity`, in deviations.
 
         `ZeroShot(bridge, names)` does the same, keeps the names, and can say "none of these".
 
@@ -271,7 +317,9 @@ class Bridge:
         """
         wanted = list(names) or list(self.names)
         texts = name_vectors(self, wanted, self.templates)
-        return answer_by_names(self.embed_images(pictures), wanted, texts, self.temperature)
+        found = self.embed_images(pictures)
+        familiarity = self.familiarity(found, texts)
+        return answer_by_names(found, wanted, texts, self.temperature, familiarity=familiarity)
 
     def predict_patches(
         self, features: Features, names: Sequence[str] = (), *, context: bool = True
@@ -308,6 +356,7 @@ class Bridge:
             "held_out": list(self.held_out_.values()),
         }
         arrays = {"matrix": self.matrix_, "offset": self.offset_, "context": self.context_}
+        arrays |= self.ground_.arrays()
         save_object(folder, KIND, settings, arrays, {"dinov2": self.dinov2, "clip": self.clip})
 
     @classmethod
@@ -340,6 +389,12 @@ class Bridge:
         loaded.matrix_ = kept.arrays["matrix"]
         loaded.offset_ = kept.arrays["offset"]
         loaded.context_ = kept.arrays["context"]
+        try:
+            loaded.ground_ = Ground.from_arrays(kept.arrays)
+        except KeyError:
+            raise KeptError(
+                f"{folder} holds a bridge of an earlier version of this package: fit it again"
+            ) from None
         return loaded
 
     def _read(self, pictures: Any) -> Vectors:

@@ -29,18 +29,30 @@ class Familiar:
     @classmethod
     def of_folds(cls, folds: Sequence[Floats]) -> "Familiar":
         """Return that of patches (P, D) of disjoint groups of pictures, 1 group or more."""
-        parts = [_sums(patches) for patches in folds]
-        held_out = []
-        for k, patches in enumerate(folds):
-            others = [part for i, part in enumerate(parts) if i != k] or parts
-            held_out.append(_distance(patches, *_whitening(others)))
-        limit = float(np.quantile(np.concatenate(held_out), QUANTILE))
-        return cls(*_whitening(parts), limit)
+        limit = float(np.quantile(np.concatenate(held_out_distances(folds)), QUANTILE))
+        return cls(*_whitening([_sums(patches) for patches in folds]), limit)
+
+    def distance(self, tokens: Floats) -> Floats:
+        """Return the distance of tokens (N, D) from the mean, (N,)."""
+        return _distance(tokens, self.mean, self.whiten)
 
     def unlike(self, patches: Floats) -> float:
         """Return the share of patches (..., D) beyond the limit, 0 to 1; about 0.01 is usual."""
         tokens = patches.reshape(-1, patches.shape[-1])
-        return float((_distance(tokens, self.mean, self.whiten) > self.limit).mean())
+        return float((self.distance(tokens) > self.limit).mean())
+
+
+def held_out_distances(folds: Sequence[Floats]) -> list[Floats]:
+    """Return the distances of tokens (P, D) of each group by a fit to the others, (P,) each.
+
+    A single group is its own measure.
+    """
+    parts = [_sums(tokens) for tokens in folds]
+    distances = []
+    for k, tokens in enumerate(folds):
+        others = [part for i, part in enumerate(parts) if i != k] or parts
+        distances.append(_distance(tokens, *_whitening(others)))
+    return distances
 
 
 Sums = tuple[int, NDArray[np.float64], NDArray[np.float64]]

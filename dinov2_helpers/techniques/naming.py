@@ -26,6 +26,7 @@ def answer_by_names(
     texts: NDArray[np.float32],
     temperature: float,
     promise: Promise | None = None,
+    familiarity: NDArray[np.float32] | None = None,
 ) -> Answers:
     """Give each picture the name whose text is most alike, or none of them.
 
@@ -38,8 +39,10 @@ def answer_by_names(
         texts: (K, D), unit length.
         temperature: Of the probabilities.
         promise: The threshold of familiarity; None: every picture gets a name.
+        familiarity: (N,), if it is another than the largest cosine.
     """
     cosines = found.vectors @ texts.T  # (N, K)
     pictures = Vectors(found.vectors, found.index, found.names, found.skipped)
     shares = probabilities(cosines, temperature)
-    return answer(pictures, names, shares, cosines.max(1), promise)
+    known = cosines.max(1) if familiarity is None else familiarity
+    return answer(pictures, names, shares, known, promise)

@@ -31,6 +31,13 @@ class ZeroShot(Classifier):
     Nothing is fitted; names are embedded when they are first needed. With "lit-tiny" names may be
     Chinese.
 
+    What "none of these" can find depends on who looks. A `Clip` or a `Lit` has seen more than the
+    names, and the cosine to the nearest name tells. A `Bridge` that was fitted on pictures of the
+    known names alone takes everything to a mixture of these, so that the cosine does not tell; it
+    therefore also asks how far a picture is from those of its fit (`Bridge.familiarity`). On toys
+    (benchmarks/quality/zero_shot.py) it still finds fewer unknown ones than CLIP itself or a
+    `FewShot`: where finding them matters, take one of these.
+
     Args:
         clip: What embeds pictures and texts: a `Clip`, a `Lit`, or a `Bridge` that is fitted.
         names: What a picture may show.
@@ -87,19 +94,22 @@ class ZeroShot(Classifier):
         return self._texts
 
     def predict(self, pictures: Any) -> Answers:
-        """Name pictures; `familiarity` is the cosine to the best name.
+        """Name pictures; `familiarity` is the cosine to the best name, or as `Bridge.familiarity`.
 
         Args:
-            pictures: What `extract_features` takes; or their `Embeddings` by the same model; with
-                a `Bridge`, `Features` too.
+            pictures: What `extract_features` takes; or their `Embeddings` by the same model, which
+                of a `Bridge` are those of its `embed_images`; with a `Bridge`, `Features` too.
 
         Raises:
             FileNotFoundError, TypeError, ValueError: As `extract_features`.
             NotFittedError: A `Bridge` before its `fit`.
         """
         temperature = self.temperature or self.clip.temperature
+        found, familiarity = self._embed(pictures), None
+        if isinstance(self.clip, Bridge):
+            familiarity = self.clip.familiarity(found, self.texts_)
         return answer_by_names(
-            self._embed(pictures), self.names, self.texts_, temperature, self.promise_
+            found, self.names, self.texts_, temperature, self.promise_, familiarity
         )
 
     def _embed(self, pictures: Any) -> Embeddings:
