@@ -111,6 +111,42 @@ def test_an_index_leaves_out_what_is_broken(cli, broken, tmp_path, words):
     assert "skipped 1 of 3\n  b c.png: " in err
 
 
+def test_what_comes_to_nothing_leaves_nothing(cli, tmp_path, words):
+    folder, depths = tmp_path / "broken", tmp_path / "depths"
+    folder.mkdir()
+    depths.mkdir()
+    for name in ("a.png", "b.png"):
+        (folder / name).write_bytes(b"no picture")
+        Image.new("I;16", (48, 48), 1000).save(depths / name)
+    before = sorted(tmp_path.rglob("*"))
+    out = tmp_path / "new" / "out"
+    for arguments in (
+        ["index", folder, "--out", out, *words],
+        ["embed", folder, "--out", out / "f.npz"],
+        ["segment", folder, "--out", out],
+        ["segment", folder, "--out", out, "--save", tmp_path / "kept"],
+        ["inspect", "fit", folder, "--out", out],
+        ["depth", "fit", folder, depths, "--out", out],
+    ):
+        status, said, err = cli(*arguments)
+        assert (status, said) == (1, ""), arguments
+        assert err.count("\ndinov2: ") + err.startswith("dinov2: ") == 1
+        assert sorted(tmp_path.rglob("*")) == before, arguments
+
+
+def test_a_store_that_is_there_stays_as_it_is_if_no_picture_can_be_read(
+    cli, pictures, tmp_path, words, dinov2, clip
+):
+    store = tmp_path / "store"
+    cli("index", pictures, "--out", store, *words)
+    (tmp_path / "bad.png").write_bytes(b"no picture")
+    status, _, err = cli("index", tmp_path / "bad.png", "--out", store, *words)
+    assert status == 1
+    assert "none of the 1 pictures can be used: nothing was written" in err
+    with ImageIndex.open(store, dinov2, clip) as index:
+        assert len(index) == 3
+
+
 def test_where_there_is_no_index_the_command_that_makes_one_is_said(cli, pictures):
     status, _, err = cli("search", pictures, "a cat")
     assert status == 1

@@ -4,7 +4,7 @@ import os
 import secrets
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ..pictures.files import LeftOut, list_images, local_path, printable
@@ -142,7 +142,7 @@ def output_file(named: str, *, force: bool, pictures: Iterable[Path] = ()) -> Pa
     """Return a file that is to be written later, after a look whether it can be.
 
     Args:
-        named: The file; its folder is made if need be.
+        named: The file.
         force: As in `check_free`.
         pictures: As there.
 
@@ -175,20 +175,26 @@ def whole_file(named: str) -> Iterator[Path]:
     if os.path.isdir(path):
         raise CommandError(f"cannot write {printable(path)}: it is a folder")
     partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
+    new = _missing(path.parent)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         partial.touch()
     except OSError as error:
+        _remove_empty(new)
         raise CommandError(f"cannot write {printable(path)}: {error.strerror}") from None
     try:
         yield partial
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+        _remove_empty(new)
 
 
 def output_folder(named: str) -> Path:
-    """Make a folder to write into, if need be.
+    """Return a folder that is to be written into, after a look whether it can be.
+
+    One that is not there is made for the look, and is gone again afterwards: whatever writes the
+    first file makes it, so that nothing is left of a run that comes to nothing.
 
     Raises:
         CommandError: It cannot be made, or nothing can be written into it.
@@ -197,10 +203,25 @@ def output_folder(named: str) -> Path:
     if folder.exists() and not folder.is_dir():
         raise CommandError(f"cannot write into {printable(folder)}: it is a file, and no folder")
     probe = folder / f".{secrets.token_hex(4)}.partial"
+    new = _missing(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         probe.touch()
         probe.unlink()
     except OSError as error:
         raise CommandError(f"cannot write into {printable(folder)}: {error.strerror}") from None
+    finally:
+        _remove_empty(new)
     return folder
+
+
+def _missing(folder: Path) -> list[Path]:
+    """Return a folder and those that it is in, as far as they are not there, innermost first."""
+    return [path for path in (folder, *folder.parents) if not os.path.lexists(path)]
+
+
+def _remove_empty(folders: Iterable[Path]) -> None:
+    """Remove folders that hold nothing; the others stay."""
+    for folder in folders:
+        with suppress(OSError):
+            folder.rmdir()

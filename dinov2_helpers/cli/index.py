@@ -5,7 +5,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..extraction import Skipped
+from ..pictures.decode import ImageError, open_image
 from ..pictures.files import local_path, printable
+from ..pictures.pixels import to_pixels
 from .files import ONE_OR_MORE, find_pictures, output_file, output_folder, whole_file
 from .loading import kept_model, load_model, load_words
 from .options import Command, add_force, whole_number
@@ -41,7 +44,12 @@ def run_index(args: Namespace, session: Session) -> dict[str, Any]:
     output_folder(args.out)
     names = _names(args.out)
     models: tuple[Dinov2 | None, Clip | Lit | None]
-    models = _models(args, names) if names else (load_model(args), load_words(args))
+    if names:
+        models = _models(args, names)
+    else:
+        dinov2 = load_model(args)
+        _require_a_picture(session, dinov2, pictures)
+        models = dinov2, load_words(args)
     with ImageIndex(args.out, *models, progress=session.progress) as index:
         added = index.add(list(pictures.values()))
         given = list(pictures)
@@ -61,6 +69,24 @@ def run_index(args: Namespace, session: Session) -> dict[str, Any]:
         "bytes": info.bytes,
         "models": info.models,
     }
+
+
+def _require_a_picture(session: Session, dinov2: "Dinov2", pictures: dict[str, Path]) -> None:
+    """See to it that a new store gets a picture, before there is one.
+
+    Raises:
+        CommandError: None of them can be used.
+    """
+    skipped = []
+    for index, (name, path) in enumerate(pictures.items()):
+        try:
+            to_pixels(open_image(path, name), dinov2)
+        except ImageError as error:
+            skipped.append(Skipped(index, name, error.reason))
+        else:
+            return
+    session.saw(len(pictures), skipped)
+    session.require_some()
 
 
 def _names(folder: str) -> dict[str, str] | None:
