@@ -2,9 +2,11 @@
 
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 SETTING = "DINOV2_THREADS"
+SMALL = 1024  # rows of a matrix that one thread solves
 
 
 def usable_cores(root: Path = Path("/")) -> int:
@@ -42,6 +44,24 @@ def thread_environment() -> dict[str, str]:
         ValueError: DINOV2_THREADS is no whole number of 1 or more.
     """
     return {"OMP_NUM_THREADS": str(usable_cores()), "OMP_WAIT_POLICY": "PASSIVE"}
+
+
+@contextmanager
+def small_solves(width: int) -> Iterator[None]:
+    """Give numpy's and scipy's solvers one thread for matrices that are small.
+
+    OpenBLAS's threads spin while they wait for one another. For a small matrix they gain little,
+    and on a machine whose cores are busy each waits, at every step, for one that has none. The
+    limit holds for the process, PyTorch excepted, and is taken back at the end.
+
+    Args:
+        width: Rows of the matrices that are solved; beyond `SMALL` nothing changes.
+    """
+    from threadpoolctl import threadpool_limits
+
+    limit = 1 if width <= SMALL else None
+    with threadpool_limits(limit, user_api="blas"):
+        yield
 
 
 def _whole_number(named: str) -> int:

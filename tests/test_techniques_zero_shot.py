@@ -347,7 +347,7 @@ def test_embeddings_that_no_bridge_made_do_not_tell_how_far_they_are(bridge, fea
     zero = ZeroShot(bridge, NAMES)
     again, by_features = zero.predict(crossed), zero.predict(features)
     assert (again.familiarity == by_features.familiarity).all()
-    with pytest.raises(ValueError, match="bridge.embed_images"):
+    with pytest.raises(ValueError, match=r"bridge\.embed_images"):
         zero.predict(embedded(crossed.vectors))
 
 
@@ -356,7 +356,7 @@ def test_a_bridge_without_ground_is_of_an_earlier_version(
 ):
     monkeypatch.setattr(type(bridge.ground_), "arrays", lambda self: {})
     bridge.save(tmp_path)
-    with pytest.raises(KeptError, match="earlier version.*fit it again"):
+    with pytest.raises(KeptError, match=r"earlier version.*fit it again"):
         Bridge.load(tmp_path, dinov2, clip)
 
 

@@ -4,7 +4,9 @@ import os
 import subprocess
 import sys
 
+import numpy as np  # noqa: F401 - has the BLAS that is looked at
 import pytest
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from dinov2_helpers import threads
 
@@ -89,3 +91,15 @@ print(thread_environment())
 """
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "{'OMP_NUM_THREADS': '1', 'OMP_WAIT_POLICY': 'PASSIVE'}"
+
+
+@pytest.mark.parametrize(("width", "inside"), [(threads.SMALL, {1}), (threads.SMALL + 1, {2})])
+def test_small_matrices_are_solved_on_one_thread_and_large_ones_as_before(width, inside):
+    def blas():
+        found = threadpool_info()
+        return {one["num_threads"] for one in found if one["user_api"] == "blas"}
+
+    with threadpool_limits(2, user_api="blas"):
+        with threads.small_solves(width):
+            assert blas() == inside
+        assert blas() == {2}

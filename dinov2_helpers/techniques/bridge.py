@@ -13,6 +13,7 @@ from ..extraction import Embeddings, Features, Maps
 from ..extraction.result import Pooling
 from ..lit import Lit
 from ..models import Model
+from ..threads import small_solves
 from .answers import Answers
 from .ground import Ground
 from .inputs import NotFittedError
@@ -158,7 +159,8 @@ class Bridge:
         texts = name_vectors(self.clip, self.names, self.templates) if self.names else None
         self.n_pictures_ = len(x)
         self.context_ = x[:, : self.dinov2.dim].mean(0).astype(np.float32)
-        held_out = self._cross_fitted(x, y)  # (strengths, N, d)
+        with small_solves(x.shape[1]):
+            held_out = self._cross_fitted(x, y)  # (strengths, N, d)
         if texts is None:
             cosines = [float((found * y).sum(1).mean()) for found in held_out]
             best = int(np.argmax(cosines))
@@ -172,7 +174,8 @@ class Bridge:
             self.held_out_ = dict(zip(self.strengths, lost, strict=True))
             self.temperature_ = _best_temperature(profiles[best], wanted)
         self.strength_ = self.strengths[best]
-        solved = Ridge(x, y, self.scaling).solve(self.strength_)
+        with small_solves(x.shape[1]):
+            solved = Ridge(x, y, self.scaling).solve(self.strength_)
         self.matrix_ = solved.matrix.astype(np.float32)
         self.offset_ = solved.offset.astype(np.float32)
         self.ground_ = self._ground(x, held_out[best])

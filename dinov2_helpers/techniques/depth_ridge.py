@@ -11,6 +11,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ..threads import small_solves
+
 Floats = NDArray[np.float64]
 PENALTIES = (0.001, 0.01, 0.03, 0.1, 1.0)
 # There are far fewer pictures than patches, so CLS, which is one vector per picture, bears a
@@ -133,6 +135,11 @@ def fit_ridge(folds: Sequence[Moments], penalties: Sequence[Penalty], n_columns:
         penalties: To choose from.
         n_columns: As `n_patch_columns` of `solve`.
     """
+    with small_solves(len(folds[0].x)):
+        return _fit_ridge(folds, penalties, n_columns)
+
+
+def _fit_ridge(folds: Sequence[Moments], penalties: Sequence[Penalty], n_columns: int) -> Chosen:
     total = folds[0]
     for fold in folds[1:]:
         total = total.plus(fold)

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ..threads import small_solves
+
 Floats = NDArray[np.float32]
 SHRINKAGE = 0.01  # of the mean variance, added to each, so that few pictures give an inverse
 QUANTILE = 0.99  # of the patches held out that count as familiar
@@ -72,8 +74,9 @@ def _whitening(parts: Sequence[Sums]) -> tuple[Floats, Floats]:
     covariance = second - np.outer(mean, mean)
     variance = max(np.trace(covariance) / len(mean), 1e-9)
     covariance.flat[:: len(mean) + 1] += SHRINKAGE * variance
-    lower = cholesky(covariance, lower=True)
-    whiten = solve_triangular(lower, np.eye(len(mean)), lower=True).T
+    with small_solves(len(mean)):
+        lower = cholesky(covariance, lower=True)
+        whiten = solve_triangular(lower, np.eye(len(mean)), lower=True).T
     return mean.astype(np.float32), whiten.astype(np.float32)
 
 

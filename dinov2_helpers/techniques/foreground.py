@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from ..threads import small_solves
 from .dense import unit
 
 Floats = NDArray[np.float32]
@@ -188,7 +189,8 @@ def second_eigenvector(graph: NDArray[np.float64]) -> NDArray[np.float64]:
 
     scale = graph.sum(1) ** -0.5
     second = len(graph) - 2
-    _, vectors = eigh(scale[:, None] * graph * scale, subset_by_index=[second, second])
+    with small_solves(len(graph)):
+        _, vectors = eigh(scale[:, None] * graph * scale, subset_by_index=[second, second])
     found: NDArray[np.float64] = scale * vectors[:, 0]
     return found
 

@@ -9,6 +9,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from ..threads import small_solves
+
 Array = NDArray[np.float32]
 PROJECTED = 32  # numbers of the random projection in which a coreset is chosen
 
@@ -36,7 +38,9 @@ def directions(rows: Array, n: int) -> Array:
     Returns:
         (D, n), columns of length 1 at right angles, the strongest first.
     """
-    _, vectors = np.linalg.eigh(rows.T @ rows)
+    squared = rows.T @ rows
+    with small_solves(len(squared)):
+        _, vectors = np.linalg.eigh(squared)
     found = vectors[:, ::-1][:, :n]
     sign = np.sign(np.take_along_axis(found, np.abs(found).argmax(0)[None], axis=0))
     return np.ascontiguousarray(found * sign, np.float32)
@@ -214,7 +218,9 @@ class Subspace:
         """
         mean = rows.mean(0)  # (D,)
         centred = rows - mean
-        values, vectors = np.linalg.eigh(centred.T @ centred)
+        squared = centred.T @ centred
+        with small_solves(len(squared)):
+            values, vectors = np.linalg.eigh(squared)
         share = np.cumsum(values[::-1]) / values.sum()
         n = int(np.searchsorted(share, variance)) + 1
         return cls(mean, np.ascontiguousarray(vectors[:, ::-1][:, :n].T))
