@@ -382,3 +382,18 @@ def test_the_other_methods_are_kept_too(tiny, scenes, tmp_path, method):
 def test_nothing_kept_is_said(tmp_path):
     with pytest.raises(KeptError, match="holds no segmenter"):
         Segmenter.load(tmp_path)
+
+
+def test_where_clusters_find_nothing_each_picture_is_looked_at_by_itself(caplog):
+    mixed = photographs()
+    dinov2 = load_dinov2("tiny")
+    segmenter = Segmenter(dinov2, refine="none").fit(mixed)
+    assert segmenter.method_ == "border"
+    assert "method='border' is taken" in caplog.text
+    masks = segmenter.predict({name: mixed[name] for name in ("flower", "coffee")}).masks
+    for mask in masks:
+        height, width = mask.shape
+        assert mask[height // 2, width // 2]
+        assert 0.05 < mask.mean() < 0.7
+    asked = Segmenter(dinov2, method="clusters", refine="none").fit(mixed)
+    assert asked.method_ == "clusters"

@@ -63,7 +63,8 @@ class Segmenter:
             those held out. The others learn from no mask, and take the threshold from masks if
             there are some: "clusters" over pictures that vote; "pca", the first component; "cut",
             the normalised cut of each picture; "border", what is unlike the picture's border.
-            "auto": the probe if masks are given, else clusters.
+            "auto": the probe if masks are given, else clusters; or the border, with a warning,
+            where clusters find nothing in most pictures, as they do in those of many kinds.
         facet: "token", "query", "key" or "value" of a patch. None: tokens for the probe, else keys.
         layer: Block, 0 the first and -1 the last. None: for tokens and the probe, of four from the
             middle to the last, the best on masks held out; else the one at 5/7 of the depth.
@@ -198,6 +199,7 @@ class Segmenter:
             self._fit_probe(found, [truths[one.index] for one in found])
         else:
             self._fit_without(found, [truths[one.index] for one in found] if given else [])
+            self._give_up_clusters(found)
         self.n_pictures_ = len(found)
         self.skipped_ = tuple(sorted(skipped, key=lambda one: one.index))
         report(self.skipped_)
@@ -256,6 +258,23 @@ class Segmenter:
         else:
             self.threshold_ = threshold_without_masks(self.scorer_, scores)
         self._set_scale(scores)
+
+    def _give_up_clusters(self, found: Sequence[Dense]) -> None:
+        """Where "auto" took clusters and they find nothing in most pictures, take the border."""
+        if self.method != "auto" or self.method_ != "clusters":
+            return
+        scores = [self.scorer_.score(one.maps[self.kind_]) for one in found]
+        empty = sum(not (one > self.threshold_).any() for one in scores)
+        if empty <= len(found) / 2:
+            return
+        log.warning(
+            "Clusters find nothing in %d of %d pictures, which show too many kinds of things: "
+            "method='border' is taken, which looks at each by itself. A few masks do better",
+            empty,
+            len(found),
+        )
+        self.method_ = "border"
+        self._fit_without(found, [])
 
     def _set_scale(self, scores: Sequence[Floats]) -> None:
         deviation = float(np.std(np.concatenate([one.ravel() for one in scores])))
