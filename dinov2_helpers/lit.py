@@ -9,7 +9,7 @@ its vectors would mean nothing.
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,13 +21,14 @@ from .data import data_dir
 from .extraction import Embeddings, Skipped, extract_features, fingerprint, stream_features
 from .hashes import sha256_of
 from .models import Device, Dtype, Model, ModelError, load_dinov2
-from .pictures.files import LeftOut
+from .pictures.files import LeftOut, printable
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 MODEL_TYPE = "lit"
 WEIGHTS = "model.safetensors"
+LISTED = 20  # pictures that a message names
 TEXT, HEAD, PLACES = "text.", "head.", "places."  # what the names of the weights begin with
 
 
@@ -130,8 +131,7 @@ class Lit:
             skipped += found.skipped
             left_out = found.left_out
         if not names:
-            reasons = "; ".join(f"{one.name}: {one.reason}" for one in skipped[:20])
-            raise ValueError(f"no picture to embed; {len(skipped)} skipped. {reasons}")
+            raise _no_picture(skipped)
         return Embeddings(
             np.concatenate(vectors), np.concatenate(index), tuple(names), tuple(skipped), left_out
         )
@@ -151,7 +151,8 @@ class Lit:
 
         Returns:
             Unit vectors ``(N, h, w, D)`` float32; a list of N arrays ``(h, w, D)`` where the
-            pictures have different grids. Pictures that cannot be read are left out.
+            pictures have different grids. Pictures that cannot be read have no row: a warning of
+            the logger "dinov2_helpers" names them.
 
         Raises:
             ValueError: The model has no head for patches, or no picture can be read.
@@ -161,6 +162,8 @@ class Lit:
                 f"{self.name} has no head for patches. Train one: python -m training.lit.places"
             )
         found = extract_features(self.dinov2, images, patches=True, **options)
+        if not len(found):
+            raise _no_picture(found.skipped)
         assert found.patches is not None  # they were asked for
         maps = [self._project(self.places, patches) for patches in found.patches]
         same = len({one.shape for one in maps}) == 1
@@ -185,6 +188,12 @@ class Lit:
         tensor = torch.from_numpy(np.asarray(features, np.float32)).to(head["mean"].device)
         with torch.inference_mode():
             return project(head, tensor).cpu().numpy()
+
+
+def _no_picture(skipped: Sequence[Skipped]) -> ValueError:
+    """Return the error that names the pictures of which none could be embedded."""
+    reasons = "; ".join(f"{printable(one.name)}: {one.reason}" for one in skipped[:LISTED])
+    return ValueError(f"no picture to embed; {len(skipped)} skipped. {reasons}")
 
 
 def load_lit(folder: str | Path, *, device: Device = None, dtype: Dtype = None) -> Lit:

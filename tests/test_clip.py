@@ -257,3 +257,9 @@ def test_pictures_stay_as_they_are(clip):
     before = image.tobytes()
     clip.embed_images([image, image])
     assert image.tobytes() == before
+
+
+def test_patches_of_no_picture_are_an_error_that_names_them():
+    lit = load_clip("lit-tiny")
+    with pytest.raises(ValueError, match=r"no picture to embed; 2 skipped\. image 0: .*image 1: "):
+        lit.embed_patches([b"no picture", b"nor this"])
