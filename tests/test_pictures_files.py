@@ -137,12 +137,24 @@ def test_links_are_followed_by_their_own_names(tmp_path):
     names, left_out = listed(root)
     assert names == [
         *("a.png", "b.png", "blob", "again/0123abcd", "again/one.png"),
-        *("more/0123abcd", "more/one.png"),
     ]
-    assert set(left_out) == {"c.txt", "again/elsewhere.txt", "more/elsewhere.txt"}
+    assert set(left_out) == {"c.txt", "again/elsewhere.txt", "more"}
+    assert left_out["more"] == "a link to a folder that is listed already, again"
     link = tmp_path / "link"
     link.symlink_to(root, target_is_directory=True)
     assert len(list_images(link).paths) == len(names)
+
+
+def test_a_folder_is_listed_once_and_by_its_own_name(tmp_path):
+    write(tmp_path, "real/a.png", "real/deep/b.png")
+    (tmp_path / "alias").symlink_to(tmp_path / "real", target_is_directory=True)
+    (tmp_path / "real" / "same").symlink_to(tmp_path / "real" / "deep", target_is_directory=True)
+    names, left_out = listed(tmp_path)
+    assert names == ["real/a.png", "real/deep/b.png"]
+    assert left_out == {
+        "alias": "a link to a folder that is listed already, real",
+        "real/same": "a link to a folder that is listed already, real/deep",
+    }
 
 
 def test_links_that_lead_nowhere_or_in_a_circle(tmp_path):

@@ -105,7 +105,9 @@ def open_image(
     profile are sRGB, and CMYK without one is converted plainly.
 
     Greyscale of 16 bits, and integers of 32 bits within 0-65535, are divided by 257, whatever part
-    of that range is used: see `range_warning` for cameras of 10, 12 or 14 bits. A TIFF that says it
+    of that range is used: see `range_warning` for cameras of 10, 12 or 14 bits. Of the 16 bits of
+    a file in colour Pillow reads the upper 8, which are taken; give arrays of uint16 to have
+    them rounded, or scaled by `bits`. A TIFF that says it
     has 12 bits is divided by what 12 bits hold. Floating-point values lie within 0-1.
 
     Args:

@@ -130,8 +130,9 @@ def list_images(folder: str | os.PathLike[str]) -> Listing:
 
     A picture is a file whose name has one of the `SUFFIXES`, or has no suffix and begins as a
     picture does. Links to files and folders are followed, in the folder and out of it, and go by
-    their own names. What is hidden (".name") is left out. Each folder is in the order of its
-    names, before those in it.
+    their own names; but a folder is listed once, whatever leads to it. What is hidden (".name") is
+    left out. Each folder is in the order of its names, before those in it; links to folders come
+    last.
 
     Returns:
         The paths, each beginning with `folder`; and the names of what is left out, each with its
@@ -224,10 +225,14 @@ def _no_picture(root: Path, left_out: Sequence[LeftOut]) -> FileNotFoundError:
 
 
 def _walk(root: Path) -> Iterator[Path | LeftOut]:
-    """Yield the pictures and what is left out, each folder before those in it."""
-    waiting = [_Folder(root, "", ())]
-    while waiting:
-        folder = waiting.pop()
+    """Yield the pictures and what is left out, each folder before those in it.
+
+    Links to folders come last, so that a folder that has a name of its own goes by that.
+    """
+    waiting, links = [_Folder(root, "", ())], list[_Folder]()
+    listed = dict[tuple[int, int], str]()  # names of folders by their identities
+    while waiting or links:
+        folder = waiting.pop() if waiting else links.pop(0)
         try:
             here = _identity(folder.path)
             with os.scandir(folder.path) as found:
@@ -238,13 +243,19 @@ def _walk(root: Path) -> Iterator[Path | LeftOut]:
         if here in folder.above:
             yield LeftOut(folder.name, "a link back to a folder that it is in")
             continue
+        if here in listed:
+            same = listed[here]
+            yield LeftOut(folder.name, f"a link to a folder that is listed already, {same}")
+            continue
+        listed[here] = printable(folder.name)
         inside = list[_Folder]()
         for entry in entries:
             path = folder.path / entry.name
             name = f"{folder.name}/{entry.name}" if folder.name else entry.name
             reason = _reason_against(entry)
             if reason == _A_FOLDER:
-                inside.append(_Folder(path, name, (*folder.above, here)))
+                found_in = links if entry.is_symlink() else inside
+                found_in.append(_Folder(path, name, (*folder.above, here)))
             else:
                 yield LeftOut(name, reason) if reason else path
         waiting += reversed(inside)
