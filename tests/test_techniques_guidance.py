@@ -16,7 +16,7 @@ from dinov2_helpers.techniques.denoisers import Denoiser
 from dinov2_helpers.techniques.guidance import Guide, _Steering, pushes
 from dinov2_helpers.techniques.keeping import KeptError
 from dinov2_helpers.techniques.likeness import KINDS, Likeness, Targets, view
-from dinov2_helpers.techniques.schedules import Level, Schedule
+from dinov2_helpers.techniques.schedules import Level, Schedule, check_scheduler
 from tools import pairing
 from tools.lift import lift
 from tools.project import Project
@@ -646,6 +646,14 @@ def test_settings_that_change_x0_on_the_way_are_refused(
     pipeline.scheduler = scheduler
     with pytest.raises(ValueError, match=message):
         Guide(dino, targets[0]).sample(pipeline, TEXTS)
+
+
+def test_a_refused_scheduler_is_told_with_those_that_work():
+    with pytest.raises(ValueError, match=r"PNDMScheduler .*take one of \['DDIM.*\.from_config\("):
+        check_scheduler(make_scheduler("PNDMScheduler"))
+    unable = make_scheduler("EulerAncestralDiscreteScheduler", "sample")
+    with pytest.raises(ValueError, match=r"take one of \['DDIM.*= DDIMScheduler\.from_config\("):
+        check_scheduler(unable)
 
 
 def test_a_scheduler_that_nobody_checked_is_refused(make_pipeline, dino, targets):

@@ -201,8 +201,10 @@ def check_scheduler(scheduler: Any) -> Prediction:
             )
     kind: Prediction = "flow" if flow else config.get("prediction_type", "epsilon")
     if kind not in SUPPORTED[name]:
+        able = [other for other, kinds in SUPPORTED.items() if kind in kinds]
+        instead = f": take one of {able}, such as {remedy}" if able else ""
         raise ValueError(
             f"{name} with prediction_type={kind!r} cannot be guided, only with one of "
-            f"{SUPPORTED[name]}: the scheduler must step what the model predicts"
+            f"{SUPPORTED[name]}: the scheduler must step what the model predicts{instead}"
         )
     return kind
