@@ -176,6 +176,39 @@ def show_images(
     return figure
 
 
+def bars_beside(
+    image: Picture,
+    names: Sequence[str],
+    values: Mapping[str, ArrayLike],
+    *,
+    xlabel: str = "",
+    alt: str,
+) -> Figure:
+    """Draw a picture beside bars of values from 0 to 1, such as probabilities of names.
+
+    Args:
+        image: The picture.
+        names: N of them, from top to bottom.
+        values: One series (N,) for each label of the legend.
+        xlabel: What the values are.
+        alt: Alternative text.
+    """
+    blank = np.ones((4, 4, 3))
+    figure = show_images([image, blank], alt=alt)
+    with rc_context(STYLE):
+        axes = figure.axes[1]
+        axes.clear()
+        axes.set_aspect("auto")
+        height = 0.8 / len(values)
+        for row, (label, series) in enumerate(values.items()):
+            places = np.arange(len(names)) - 0.4 + (row + 0.5) * height
+            axes.barh(places, series, height=0.95 * height, color=COLOURS[row], label=label)
+        axes.set(yticks=range(len(names)), yticklabels=names, xlim=(0, 1), xlabel=xlabel)
+        axes.invert_yaxis()
+        figure.legend(loc="outside right upper")
+    return figure
+
+
 def overlay(image: Picture, heat: Array, *, limits: Limits = None) -> NDArray[np.uint8]:
     """Lay a map over a picture, darkened to grey so that every colour is the map's.
 

@@ -24,18 +24,24 @@ THUMBNAIL = (640, 480)
 
 
 def write_pages(
-    project: Project, executions: Sequence[Execution], numbers: Mapping[str, float]
+    project: Project,
+    executions: Sequence[Execution],
+    numbers: Mapping[str, float],
+    folder: Path | None = None,
 ) -> Path:
     """Writes one page per notebook and the index.
 
     Args:
-        project: the checkout; the pages go to its build folder.
+        project: the checkout.
         executions: the notebooks, in order.
         numbers: the recorded numbers of all of them.
+        folder: where the pages go; None: the checkout's build folder.
 
     Returns:
         Path of the index.
     """
+    folder = folder or project.build
+    folder.mkdir(parents=True, exist_ok=True)
     exporter = HTMLExporter(template_name="basic", embed_images=True)
     pictures = {"metadata": {"path": str(project.root / "notebooks")}}
     rows = []
@@ -43,10 +49,10 @@ def write_pages(
         title, _ = pairing.title_and_promise(execution.notebook)
         body, _ = exporter.from_notebook_node(execution.notebook, resources=pictures)
         body = f'<nav><a href="index.html">All notebooks</a></nav><main>{body}</main>'
-        page = project.build / f"{execution.stem}.html"
+        page = folder / f"{Path(execution.stem).name}.html"
         page.write_text(_document(title, body), encoding="utf-8")
         rows.append(_row(execution, page.name, numbers))
-    index = project.build / "index.html"
+    index = folder / "index.html"
     index.write_text(_document("DINOv2 in Practice", _index(rows)), encoding="utf-8")
     return index
 
@@ -81,9 +87,11 @@ def _index(rows: Sequence[str]) -> str:
 
 def _row(execution: Execution, href: str, numbers: Mapping[str, float]) -> str:
     title, promise = pairing.title_and_promise(execution.notebook)
-    headline = '<span class="failed">failed</span> ' + escape(execution.error or "")
-    if execution.error is None:
-        key, meaning = next(iter(execution.notebook.metadata["headline"].items()))
+    headline = ""
+    if execution.error is not None:
+        headline = f'<span class="failed">failed</span> {escape(execution.error)}'
+    key, meaning = next(iter(execution.notebook.metadata["headline"].items()))
+    if execution.error is None and key in numbers:
         headline = (
             f'<span class="headline">{numbers[key]:.3g}</span>'
             f'<br><span class="soft">{escape(meaning)}</span>'
