@@ -15,7 +15,7 @@
 #
 # <!-- badge:begin --><!-- badge:end -->
 #
-# ![DINOv2 names toys by words, better the more pictures the bridge has seen](figures/02_zero_shot_classification.png)
+# ![DINOv2 names toys by words](figures/02_zero_shot_classification.png)
 #
 # When you are through you can
 #
@@ -295,9 +295,9 @@ print(f"shuffled pairs: {share(shuffled_right):.0%}")
 print(f"random matrix:  {share(random_right):.0%}")
 
 # %% [markdown]
-# The strength of the penalty was simply given above. It need not be guessed, and it needs no labels:
-# hold out some of the unlabelled pictures, and see for which strength the names that they get, all
-# sixteen similarities of each, are most like those that CLIP gives.
+# The strength of the penalty was simply given above. It need not be guessed, and it needs no
+# labels: hold out some of the unlabelled pictures, and see for which strength the names that they
+# get, all sixteen similarities of each, are most like those that CLIP gives.
 
 
 # %%
@@ -487,9 +487,9 @@ conclude(
 # %% [markdown]
 # ## None of these
 #
-# A softmax must choose, whatever you show it. To be able to say "none of these" it needs a line, and
-# the line must not be drawn with the very things that are unknown. So we draw it with pictures of
-# *known* things: where one in twenty of them would be lost. Four classes play the unknown.
+# A softmax must choose, whatever you show it. To be able to say "none of these" it needs a line,
+# and the line must not be drawn with the very things that are unknown. So we draw it with pictures
+# of *known* things: where one in twenty of them would be lost. Four classes play the unknown.
 
 # %%
 unknown = np.isin(truth, [0, 4, 8, 12])
@@ -551,8 +551,8 @@ print(f"from the middle of one half of the pictures to the other half:  {same:.2
 # %% [markdown]
 # ## Try it
 #
-# Type names, separated by commas, and a sentence with `{}` where a name goes. The bars are what CLIP
-# and the bridge make of the picture. (Without a running kernel you see the default.)
+# Type names, separated by commas, and a sentence with `{}` where a name goes. The bars are what
+# CLIP and the bridge make of the picture. (Without a running kernel you see the default.)
 
 
 # %%
@@ -589,8 +589,8 @@ Explorer(
 # ## Your own images
 #
 # The library has the bridge as an object: fitted on a folder, it chooses its penalty by itself, is
-# saved, and is loaded tomorrow. Name a folder with a few hundred pictures of your kind; without one,
-# the toys and some photographs stand in.
+# saved, and is loaded tomorrow. Name a folder with a few hundred pictures of your kind; without
+# one, the toys and some photographs stand in.
 
 # %%
 FOLDER = None  # for instance "/content/drive/MyDrive/holiday" or r"C:\Pictures"
@@ -740,10 +740,10 @@ except NotImplementedError:
 # </details>
 
 # %% [markdown]
-# **3. Open.** Take all pictures that show a dog, a cat, a duck or a fish out of the bridge's pictures
-# and fit it again. Can it still name animals? *Predict first*: is a bridge a list of sixteen places,
-# or a map of the country between them? (`load_scenes("train")` has a table; each row lists its
-# objects and their classes. The evidence measures this with ten random halves.)
+# **3. Open.** Take all pictures that show a dog, a cat, a duck or a fish out of the bridge's
+# pictures and fit it again. Can it still name animals? *Predict first*: is a bridge a list of
+# sixteen places, or a map of the country between them? (`load_scenes("train")` has a table; each
+# row lists its objects and their classes. The evidence measures this with ten random halves.)
 
 # %% [markdown]
 # ## What you found
@@ -752,8 +752,8 @@ except NotImplementedError:
 say(f"""
 1. CLIP **names** pictures because its two encoders were trained to meet: {share(clip_right):.0%} of
    these toys, among sixteen names.
-2. Two spaces that never met cannot be compared, whatever their lengths ({cut_share:.0%}). **A bridge**
-   of one matrix, fitted on {len(x)} pictures without a label, lets DINOv2 name
+2. Two spaces that never met cannot be compared, whatever their lengths ({cut_share:.0%}). **A
+   bridge** of one matrix, fitted on {len(x)} pictures without a label, lets DINOv2 name
    {share(bridge_right):.0%}.
 3. **A few labels** per class do as well without any word: {few.mean(axis=0)[1]:.0%} with two,
    {few.mean(axis=0)[-1]:.0%} with sixteen.
@@ -765,8 +765,8 @@ say(f"""
 #
 # **When this is not enough, in 2026.** Text encoders that were trained for such features:
 # [dino.txt](https://arxiv.org/abs/2412.16334) for DINOv2, and the one that Meta gives with
-# [DINOv3](https://arxiv.org/abs/2508.10104) (weights behind a form, under Meta's DINOv3 licence). If
-# words are all you need, [SigLIP 2](https://arxiv.org/abs/2502.14786) (Apache-2.0) names pictures
-# in many languages by itself.
+# [DINOv3](https://arxiv.org/abs/2508.10104) (weights behind a form, under Meta's DINOv3 licence).
+# If words are all you need, [SigLIP 2](https://arxiv.org/abs/2502.14786) (Apache-2.0) names
+# pictures in many languages by itself.
 #
 # **Next:** [lesson 3](03_semantic_segmentation.ipynb) asks not what, but where.
