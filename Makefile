@@ -6,6 +6,12 @@ PYTHON ?= python3
 #   make setup TORCH_INDEX=https://download.pytorch.org/whl/cpu
 TORCH_INDEX ?=
 PROFILE ?= small
+# How long the trainings are ("cpu", "gpu", or "trial": a few steps), how much they render, and the
+# folder that the remade models come into. See training/README.md.
+RECIPE ?= cpu
+TOYS ?= 20000
+SCENES ?= 8000
+MODELS ?= runs/models
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -14,11 +20,12 @@ PIP := $(PY) -m pip
 STAMP := $(VENV)/.installed-$(shell cat pyproject.toml hatch_build.py | cksum | tr ' ' '-')
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup run test rerun lab notebooks prefetch rehearse colab bench wheel clean
+.PHONY: help setup run test rerun lab notebooks prefetch rehearse colab bench wheel clean \
+  train-dinov2 train-clip train-lit train-diffusion
 .DEFAULT_GOAL := help
 
 help:  ## list the commands
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' Makefile
 
 setup: $(STAMP)  ## make .venv: torch first (a CPU build where there is no GPU), then the package
 
@@ -41,13 +48,19 @@ run: $(STAMP)  ## execute every notebook without a network, write build/index.ht
 	$(PY) -m tools.notebooks run
 
 test: $(STAMP)  ## everything that must hold: style, types, units, data, notebooks
+	@date '+%T style and types'
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
+	@date '+%T data'
 	$(PY) -m training.verify
+	@date '+%T tests'
 	$(PY) -m pytest
+	@date '+%T tests that compute, as on a laptop without AVX-512'
 	ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 $(PY) -m pytest -m computes
+	@date '+%T notebooks'
 	$(PY) -m tools.notebooks test
+	@date '+%T done'
 
 rerun: $(STAMP)  ## run every cell of every notebook a second time, and name those that fail
 	$(PY) -m tools.notebooks rerun
@@ -74,6 +87,36 @@ bench: $(STAMP)  ## measure speed on a quiet machine, beside other libraries; pr
 	$(PY) -m benchmarks.anomaly
 	$(PY) -m benchmarks.passages
 	$(PY) -m benchmarks.table
+
+# Each command of a training goes on where it was stopped, and so does each of these targets.
+CROSSED := $(PY) -m training.world.material --out runs/pairs --colours crossed --views 2 \
+  --toys $(TOYS) --multi $(SCENES)
+RELEASE = $(PY) -m training.release --models $(MODELS)
+
+train-dinov2: $(STAMP)  ## make dinov2-tiny from nothing, in runs/
+	$(PY) -m training.world.material --out runs/material --toys $(TOYS) --multi $(SCENES)
+	$(PY) -m training.dinov2.train --material runs/material --recipe $(RECIPE) --monitor \
+	  --out runs/dinov2
+	$(RELEASE) dinov2-tiny --run runs/dinov2
+
+train-clip: $(STAMP)  ## make clip-tiny from nothing, in runs/
+	$(CROSSED)
+	$(PY) -m training.clip.train --material runs/pairs --recipe $(RECIPE) --out runs/clip
+	$(RELEASE) clip-tiny --run runs/clip
+
+train-lit: $(STAMP)  ## make lit-tiny from nothing, on the embedded dinov2-tiny, in runs/
+	$(CROSSED)
+	$(PY) -m training.lit.material --material runs/pairs --out runs/lit/features
+	$(PY) -m training.lit.train --material runs/pairs --features runs/lit/features \
+	  --recipe $(RECIPE) --out runs/lit
+	$(PY) -m training.lit.places --material runs/pairs --model runs/lit/model \
+	  --recipe $(RECIPE) --out runs/lit/places
+	$(RELEASE) lit-tiny --run runs/lit
+
+train-diffusion: $(STAMP)  ## make diffusion-tiny from nothing, with the embedded clip-tiny, in runs/
+	$(CROSSED)
+	$(PY) -m training.diffusion.train --material runs/pairs --recipe $(RECIPE) --out runs/diffusion
+	$(RELEASE) diffusion-tiny --run runs/diffusion
 
 wheel:  ## build dist/*.whl, which carries the sample data and the embedded models
 	$(PYTHON) -m venv build/wheel

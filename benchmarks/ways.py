@@ -266,20 +266,34 @@ def openvino(at: Setting) -> Extract:
         "INFERENCE_NUM_THREADS": at.threads,
         "PERFORMANCE_HINT": "THROUGHPUT",
     }
-    compiled: dict[int, Any] = {}
+    ready: dict[int, list[Any]] = {}  # requests by batch size
+
+    def requests_of(batch: int) -> list[Any]:
+        if batch not in ready:
+            converted.reshape([batch, 3, side, side])
+            compiled = ov.compile_model(converted, "CPU", options)
+            n_requests = compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
+            ready[batch] = [compiled.create_infer_request() for _ in range(n_requests)]
+        return ready[batch]
 
     def extract(paths: Sequence[Path], batch: int) -> Tokens:
-        if batch not in compiled:
-            converted.reshape([batch, 3, side, side])
-            compiled[batch] = ov.compile_model(converted, "CPU", options)
+        # no callbacks, AsyncInferQueue's way: they wait for the GIL, and a run hung in one for good
+        requests = requests_of(batch)
+        under_way: dict[int, int] = {}  # from a request to the first picture of its batch
         found: dict[int, NDArray[np.float32]] = {}
-        queue = ov.AsyncInferQueue(compiled[batch])
-        queue.set_callback(
-            lambda request, start: found.update({start: request.get_output_tensor(0).data.copy()})
-        )
-        for start, pixels in full_batches(at, paths, batch):
-            queue.start_async({0: pixels}, start)
-        queue.wait_all()
+
+        def collect(number: int) -> None:
+            requests[number].wait()
+            found[under_way.pop(number)] = requests[number].get_output_tensor(0).data.copy()
+
+        for turn, (start, pixels) in enumerate(full_batches(at, paths, batch)):
+            number = turn % len(requests)
+            if number in under_way:
+                collect(number)
+            requests[number].start_async({0: pixels})
+            under_way[number] = start
+        for number in list(under_way):
+            collect(number)
         return in_order(found, len(paths))
 
     return extract

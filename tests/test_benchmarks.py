@@ -353,6 +353,8 @@ def test_the_passages_can_be_made_where_there_is_no_module_resource():
 
 def test_committed_results_are_complete():
     reports = {p.stem: json.loads(p.read_text()) for p in run_record.RESULTS.glob("*.json")}
+    # how good something is does not depend on the machine
+    reports = {name: report for name, report in reports.items() if "quality_" not in name}
     assert all(report["run"].keys() >= MACHINE for report in reports.values())
     if report := reports.get("extraction"):
         rows = [(row["shape"], row["way"]) for row in report["rows"]]

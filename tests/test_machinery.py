@@ -608,10 +608,10 @@ def imported(folder):
 @pytest.mark.parametrize(
     ("folder", "extras"),
     [
-        ("dinov2_helpers", ["openvino", "heif", "course"]),
+        ("dinov2_helpers", ["openvino", "heif", "scale", "course"]),
         ("dinov2_scale", ["scale"]),
         ("notebooks/src", ["course"]),
-        ("benchmarks", []),
+        ("benchmarks", ["course"]),
         ("training", ["train", "course"]),
         ("tools", ["test", "course"]),
         ("tests", ["test", "train", "scale", "course"]),

@@ -5,8 +5,9 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from transformers import CLIPTokenizer
 
-from dinov2_helpers.samples import load_scenes
+from dinov2_helpers.samples import data_dir, load_scenes
 from training.batches import Squares
 from training.captions import UNSEEN, WRITERS, mirrored, vocabulary
 from training.clip.tokenizer import make_tokenizer
@@ -86,6 +87,78 @@ def test_colours_are_told_of_all_toys_or_of_none(language):
     blue, red = {"en": ("blue", "red"), "zh": ("蓝", "红")}[language]
     written = captions(language, shown)
     assert {(blue in text, red in text) for text in written} == {(True, True), (False, False)}
+
+
+def a_scene(rng):
+    """Facts of a picture of one to three toys, half of the time all of one class."""
+    number = int(rng.integers(1, 4))
+    names = rng.choice(CLASSES, number)
+    if rng.random() < 0.5:
+        names[:] = names[0]
+    hues = rng.choice(list(COLOURS), number)
+    toys = [toy(str(name), str(hue)) for name, hue in zip(names, hues, strict=True)]
+    toys[0]["flying"] = number == 1 and names[0] == "rocket" and bool(rng.random() < 0.5)
+    framing = "portrait" if number == 1 and rng.random() < 0.5 else "wide"
+    return facts(*toys, framing=framing, surface=str(rng.choice(list(PLACES))))
+
+
+@pytest.fixture(scope="module")
+def many():
+    """Captions of some thousand scenes, by language."""
+    rng = np.random.default_rng(4)
+    scenes = [a_scene(rng) for _ in range(4000)]
+    return {
+        language: [WRITERS[language](rng).caption(one, bool(rng.random() < 0.2)) for one in scenes]
+        for language in LANGUAGES
+    }
+
+
+COLOUR = rf"({'|'.join([*COLOURS, 'grey', 'violet'])})"
+NOUN = rf"({'|'.join(word for name in CLASSES for word in words('en', name))})"
+WRONG = {
+    "en": {
+        "a frame around a bare noun": rf"\b(of|is|see|with|and) ({COLOUR} )?{NOUN}\b",
+        "a picture of a close-up": r"(of|is|with|see) a close-up",
+        "two in the singular": r"\bis (two|three)\b",
+        "several toys in the singular": r"this is an? [^,]*, an? (?!.* on it)",
+        "tiles in the singular": r"tiles with|(this|there) is tiles",
+        "only the last toy on the ground": rf"one {COLOUR} (standing )?on|right (standing )?on",
+        "there is the": r"there (is|are) the ",
+        "a scene with a ground with toys": r"toy scene with .* on it",
+        "standing on water": r"standing on (water|a lake|the water)",
+        "a fish that stands": r"fish.* standing",
+        "two words for one class": r"\bmugs?\b.*\bcup|\bcup.*\bmug|\bcars?\b.*\bautomobile",
+    },
+    "zh": {
+        "a sentence behind 有 or 是": "(有|是)左边是|(有|是)[^，]*在[^，]*的(左|右)边",
+        "two places in one sentence": "(左|右)边在|右边是[^，]*在",
+        "only the last toy on the ground": "，一\\w\\w+色在",
+        "a photo's 的 behind a list of colours": "，一\\w\\w+色的(照片|图片)",
+        "one piece of one": "一张[一两三]",
+        "a near one that is there": "(有|是)(近|远)处",
+        "a colour without 的 before a short noun": "色(狗(?!狗)|猫(?!咪)|船|树|鱼|灯)",
+    },
+}
+
+
+@pytest.mark.parametrize(
+    ("language", "fault"), [(one, fault) for one in LANGUAGES for fault in WRONG[one]]
+)
+def test_no_caption_has_a_fault_of_grammar(language, fault, many):
+    pattern = WRONG[language][fault]
+    assert [text for text in many[language] if re.search(pattern, text)] == []
+
+
+def test_a_name_without_an_article_stands_alone(many):
+    bare = [text for text in many["en"] if re.match(rf"({COLOUR} )?{NOUN}\b", text)]
+    assert 0.01 < len(bare) / len(many["en"]) < 0.1
+    assert set(CLASSES) & set(bare)
+
+
+def test_the_vocabulary_is_that_of_the_embedded_tower():
+    """New wording of old words: what was trained before it reads captions written after it."""
+    embedded = CLIPTokenizer.from_pretrained(data_dir() / "models" / "lit-tiny")
+    assert make_tokenizer(vocabulary(*LANGUAGES), 64).get_vocab() == embedded.get_vocab()
 
 
 @pytest.mark.parametrize("language", LANGUAGES)

@@ -183,9 +183,11 @@ def test_the_exported_folder_is_what_load_clip_reads(recipe, material, tmp_path,
 
 
 def test_the_command_line_changes_the_recipe_and_keeps_the_log(recipe, tmp_path, capsys):
-    options = parser("Train.\nMore.", "pairs", "runs", log_every=7)
+    recipes = {"cpu": recipe, "gpu": dataclasses.replace(recipe, seed=5)}
+    options = parser("Train.\nMore.", recipes, "pairs", "runs", log_every=7)
+    assert options.parse_args([]).recipe == "cpu"
     arguments = options.parse_args(["--recipe", "gpu", "--steps", "9"])
-    changed = chosen_recipe(arguments, {"cpu": recipe, "gpu": dataclasses.replace(recipe, seed=5)})
+    changed = chosen_recipe(arguments, recipes)
     assert (changed.steps, changed.seed, arguments.log_every) == (9, 5, 7)
     for step in (1, 2):
         write_log(tmp_path, [{"step": step}])

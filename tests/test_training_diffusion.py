@@ -11,30 +11,31 @@ from sklearn.decomposition import PCA
 
 from dinov2_helpers.samples import data_dir
 from training.captions import EnglishWriter
-from training.diffusion.autoencoder import (
-    AutoencoderStage,
+from training.diffusion.autoencoder import AutoencoderStage, picture_loss, psnr
+from training.diffusion.card import COLUMNS, ROWS, table
+from training.diffusion.config import SCALE, Recipe
+from training.diffusion.denoiser import DenoiserStage, time_chances
+from training.diffusion.evaluate import frechet, frechet_interval
+from training.diffusion.material import (
+    KINDS,
+    Material,
+    caption,
+    class_alone,
+    kind,
+    shrink,
+    statement,
+)
+from training.diffusion.model import (
     Code,
     make_autoencoder,
-    picture_loss,
-    psnr,
+    make_pipeline,
+    make_scheduler,
     reconstruct,
+    text_states,
     to_bytes,
     to_signal,
 )
-from training.diffusion.card import COLUMNS, ROWS, table
-from training.diffusion.config import SCALE, Recipe
-from training.diffusion.denoiser import (
-    DenoiserStage,
-    caption,
-    class_alone,
-    make_scheduler,
-    statement,
-    text_states,
-    time_chances,
-)
-from training.diffusion.evaluate import frechet
-from training.diffusion.material import KINDS, Material, kind, shrink
-from training.diffusion.sampling import GUIDANCE, STEPS, make_pipeline, sample, wishes
+from training.diffusion.sampling import GUIDANCE, STEPS, sample, wishes
 from training.diffusion.train import export, load_text
 from training.world.toys import CLASSES, EXCEPTIONS, PALETTES
 
@@ -174,7 +175,7 @@ def test_a_code_with_all_components_loses_nothing(material, tmp_path):
     again = Code.load(tmp_path / "code.safetensors", CPU)
     made = again.decode(again.encode(material.pictures))
     assert (made.int() - material.pictures.int()).abs().max() <= 1
-    assert psnr(made, material.pictures) > 45
+    assert psnr(made, material.pictures).mean() > 45
 
 
 def test_an_untrained_autoencoder_has_latents_at_the_scale_of_stable_diffusion(recipe, material):
@@ -339,3 +340,14 @@ def test_the_table_has_every_number_that_there_is():
     lines = table(results).splitlines()
     assert len(lines) == 2 + len(ROWS)
     assert lines[-1].count("0.500") == 5 and lines[2].count("0.500") == 6
+
+
+def test_the_distance_has_an_interval_that_shrinks_with_more_pictures():
+    rng = np.random.default_rng(0)
+    gallery = rng.normal(size=(200, 3))
+    widths = []
+    for n in (30, 300):
+        found = frechet_interval(rng.normal(size=(n, 3)) + np.array([2, 0, 0]), gallery)
+        assert found.low < 4 < found.high
+        widths.append(found.high - found.low)
+    assert widths[1] < widths[0] / 2

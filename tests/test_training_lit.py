@@ -358,18 +358,18 @@ def test_an_exported_tower_is_measured_in_both_languages(trained, capsys):
 
 def test_the_card_is_written_from_what_lies_beside_the_model(trained):
     folder = trained[1]
-    results = shares({f"{key}_{language}": np.array([True, False]) for key in card.ROWS
-                      for language in card.COLUMNS})  # fmt: skip
+    results = shares({key + suffix: np.array([True, False]) for key in card.ROWS
+                      for suffix in card.COLUMNS})  # fmt: skip
     (folder / "evaluation.json").write_text(json.dumps(results))
-    (folder / "run_notes.md").write_text("Particulars of this run: none.")
     entry = {"step": 7, "seconds": 120.0, "pictures": 12, "contrast": 1.0}
-    entry |= {f"{k}_{language}": 0.5 for k in ("class", "caption_recall_at_5")
-              for language in card.COLUMNS}  # fmt: skip
+    entry |= {key + suffix: 0.5 for key in ("class", "caption_recall_at_5")
+              for suffix in card.COLUMNS}  # fmt: skip
     (folder / "training_log.jsonl").write_text((json.dumps(entry) + "\n") * 2)
+    card.draw(folder)
     card.write(folder)
     text = (folder / "README.md").read_text(encoding="utf-8")
     assert text.count("0.500 (") == 2 * len(card.ROWS)
-    assert "trains: 7 steps in 2" in text and SHA256[:16] in text
+    assert "took 7 steps and 2 minutes" in text and SHA256[:16] in text
     assert (folder / "training_curve.png").exists()
 
 

@@ -49,6 +49,7 @@ COLAB_HAS = {
     "jupyterlab",
     "matplotlib",
     "numpy",
+    "packaging",
     "pillow",
     "psutil",
     "safetensors",

@@ -3,18 +3,21 @@
 import argparse
 import dataclasses
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
 
-def parser(description: str, material: str, out: str, log_every: int) -> argparse.ArgumentParser:
+def parser(
+    description: str, recipes: Collection[str], material: str, out: str, log_every: int
+) -> argparse.ArgumentParser:
     """Make the parser of a training.
 
     Args:
         description: Text of the module; its first line is shown.
+        recipes: Names of the recipes; the first is the default.
         material: Default folder of the rendered pictures.
         out: Default folder for checkpoints, log and model.
         log_every: Default number of steps between log entries.
@@ -22,7 +25,7 @@ def parser(description: str, material: str, out: str, log_every: int) -> argpars
     made = argparse.ArgumentParser(description=description.split("\n")[0])
     made.add_argument("--material", type=Path, default=Path(material))
     made.add_argument("--out", type=Path, default=Path(out))
-    made.add_argument("--recipe", choices=("cpu", "gpu"), default="cpu")
+    made.add_argument("--recipe", choices=tuple(recipes), default=next(iter(recipes)))
     made.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     made.add_argument("--steps", type=int, help="steps instead of the recipe's")
     made.add_argument("--seed", type=int, help="seed of the run")

@@ -2,10 +2,11 @@
 
     python -m training.evaluate                     # prints a table for each model
     python -m training.evaluate clip-tiny --json    # ... and writes evaluation.json and its card
+    python -m training.evaluate clip-tiny --card    # writes the card alone, from evaluation.json
 
 The training folder of each model says how it is measured (``evaluate.py``) and described
 (``card.py``). What is chosen is chosen on `data/scenes/train`; the numbers are of
-`data/scenes/test`. Shares come with 95 % intervals (Wilson), as "NAME_low" and "NAME_high".
+`data/scenes/test`. Numbers come with 95 % intervals, as "NAME_low" and "NAME_high".
 """
 
 import argparse
@@ -36,23 +37,38 @@ MODELS: dict[str, tuple[Callable[[Path], Any], Callable[[Any], dict[str, float]]
 }
 
 
+def measure(name: str, folder: Path) -> None:
+    """Measure a model, and write ``evaluation.json`` and its card into its folder."""
+    load, score, card = MODELS[name]
+    results = score(load(folder))
+    print(card.table(results))
+    text = json.dumps(results, indent=2) + "\n"
+    (folder / "evaluation.json").write_text(text, encoding="utf-8")
+    card.draw(folder)
+    card.write(folder)
+
+
 def main() -> None:
     """Command line: see the module's text."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("models", nargs="*", metavar="MODEL", help=f"of {', '.join(MODELS)}")
+    parser.add_argument("names", nargs="*", metavar="MODEL", help=f"of {', '.join(MODELS)}")
     parser.add_argument("--json", action="store_true", help="write evaluation.json and the card")
+    parser.add_argument("--card", action="store_true", help="write the card, measure nothing")
+    parser.add_argument("--models", type=Path, default=data_dir() / "models", help="their folder")
     arguments = parser.parse_args()
-    if unknown := set(arguments.models) - set(MODELS):
+    unknown = set(arguments.names) - set(MODELS)
+    if unknown:
         parser.error(f"no model {', '.join(sorted(unknown))}; there are {', '.join(MODELS)}")
-    for name in arguments.models or MODELS:
-        load, measure, card = MODELS[name]
-        folder = data_dir() / "models" / name
-        results = measure(load(folder))
-        print(card.table(results))
-        if arguments.json:
-            text = json.dumps(results, indent=2) + "\n"
-            (folder / "evaluation.json").write_text(text, encoding="utf-8")
+    for name in arguments.names or MODELS:
+        load, score, card = MODELS[name]
+        folder = arguments.models / name
+        if arguments.card:
             card.write(folder)
+            continue
+        if arguments.json:
+            measure(name, folder)
+        else:
+            print(card.table(score(load(folder))))
 
 
 if __name__ == "__main__":

@@ -93,7 +93,8 @@ def save_object(
     from safetensors.numpy import save
 
     path = Path(folder).expanduser()
-    content = save({name: np.ascontiguousarray(array) for name, array in arrays.items()})
+    # not `ascontiguousarray`, which makes a row of a single number
+    content = save({name: np.asarray(array, order="C") for name, array in arrays.items()})
     sha256 = hashlib.sha256(content).hexdigest()
     arrays_name = f"{kind}-{sha256[:16]}.safetensors"
     made_with = {

@@ -1,10 +1,9 @@
 """The embedded CLIP's card, from the files beside the model."""
 
-import json
 from pathlib import Path
 
+from training import cards
 from training.command_line import read_log
-from training.intervals import with_interval
 
 ROWS = {
     "zero_shot": "class, all pictures of one toy (16 names)",
@@ -21,11 +20,15 @@ ROWS = {
     "caption_recall_at_10": "caption to picture, recall at 10",
 }
 
-CARD = """---
-license: mit
-library_name: transformers
-pipeline_tag: zero-shot-image-classification
----
+COLUMNS = {"": "clip-tiny", "_random": "random initialisation"}
+METRICS = (
+    cards.Metric("zero_shot", "accuracy", "class"),
+    cards.Metric("zero_shot_usual_colour", "accuracy", "class, usual colours"),
+    cards.Metric("zero_shot_unseen_colour", "accuracy", "class, unseen colours"),
+    cards.Metric("caption_recall_at_5", "recall_at_5", "captions to pictures"),
+)
+
+CARD = """{front_matter}
 
 # clip-tiny
 
@@ -33,38 +36,57 @@ A `CLIPModel` that fits in a repository: a vision transformer of {depth} layers 
 pixels, patch {patch}; a text transformer of {text_depth} layers x {text_width}, {context} tokens,
 {vocabulary} pieces of vocabulary; a common space of {dim} numbers; {parameters:.1f} M parameters,
 {megabytes:.1f} MB in half precision. It was trained from scratch on rendered pictures of toys and
-captions in English. It stands in for `openai/clip-vit-*` where there is no network: same format,
-same code, far less knowledge. Its world is sixteen classes of toys in eleven colours on eight
-surfaces; words outside its captions are spelt out, byte by byte, and mean nothing to it.
+captions in English.
+
+```python
+from dinov2_helpers import load_clip, load_scenes
+from dinov2_helpers.samples import CLASS_NAMES
+
+clip = load_clip("tiny")
+scenes = load_scenes("test").select(n_objects=1, framing="portrait")
+pictures = clip.embed_images(scenes).vectors                           # (n, {dim}), unit length
+texts = clip.embed_texts([f"a photo of a {{name}}" for name in CLASS_NAMES])   # (16, {dim})
+nearest = (pictures @ texts.T).argmax(1)
+named = [CLASS_NAMES[one] for one in nearest]
+print((scenes.labels("class") == named).mean())                        # how often rightly
+```
+
+`transformers.CLIPModel.from_pretrained` reads the folder as well.
+
+## What it is for, and what not
+
+For lessons on CLIP without network or GPU: it stands in for `openai/clip-vit-*`, in the same format
+and with the same code, but with far less knowledge. Its world is sixteen classes of toys in eleven
+colours on eight surfaces, rendered; words outside its captions are spelt out, byte by byte, and
+mean nothing to it, and neither does Chinese. It has read that a thing is "to the left of" another;
+whether it understood is not measured here. Photographs are outside its world. It never met the
+embedded DINOv2, so that each can judge or surprise the other: other pictures, other weights, other
+objective.
 
 ## How it was made
 
-`python -m training.world.material --colours crossed --views 2` rendered the pictures and
-`python -m training.clip.train --recipe cpu` trained on them: {steps} steps on two CPU cores,
-{minutes:.0f} minutes, {pictures} pictures. Captions are written anew at each step, with synonyms,
-counts, relations ("to the left of") and things left unsaid (`training/captions.py`).
+`make train-clip` makes it again, in the steps that the
+[README of the trainings](../../../training/README.md) lists. This one took {steps} steps
+and {minutes:.0f} minutes of two CPU cores, with {pictures} pictures. [Its notes](run_notes.md) say
+what was particular to this run, [its log](training_log.jsonl) has every number of it. Captions
+are written anew at each step, with synonyms, counts, relations and things left unsaid
+(`training/captions.py`).
 
-{notes}
+The objective is CLIP's symmetric cross-entropy over a batch (Radford et al. 2021). In the first
+{guide_steps} steps a small convolutional network is the image encoder; in the rest the vision
+transformer learns the same objective and, beside it, to agree with that network, which is then
+thrown away. Kept out of training: all toys of `data/`, and for each class the colours that
+`EXCEPTIONS` lists (no blue dog, no black house), so that they can be named later by text alone.
 
-The objective is CLIP's symmetric cross-entropy over a batch. In the first {guide_steps} steps a
-small convolutional network is the image encoder; in the rest the vision transformer learns the same
-objective and, beside it, to agree with that network, which is then thrown away. It never met the
-embedded DINOv2: other pictures, other weights, other objective.
-
-Kept out of training: all toys of `data/`, and for each class the colours that `EXCEPTIONS` lists
-(no blue dog, no black house), so that they can be named later by text alone.
-
-![training curve](training_curve.png)
+![{curve}](training_curve.png)
 
 ## What it can do
 
 Held-out toys, by text alone, with 95 % intervals (Wilson). `python -m training.evaluate clip-tiny
---json` writes this table.
+--json` writes this table. The training was watched on the train split of the scenes; whether the
+test split was looked at before it was done is in the notes.
 
 {table}
-
-It has read that a thing is "to the left of" another; whether it understood is not measured here.
-Chinese, and every word that no caption holds, is noise to it.
 
 ## Licence
 
@@ -72,16 +94,12 @@ MIT, like the code that made it.
 """
 
 
-def table(results: dict[str, float]) -> str:
+def table(results: cards.Results) -> str:
     """Return the results of `training.clip.evaluate` as a Markdown table."""
-    lines = ["| | clip-tiny | random initialisation |", "| --- | --- | --- |"]
-    for key, text in ROWS.items():
-        share = with_interval(results, key)
-        lines.append(f"| {text} | {share} | {results[f'{key}_random']:.3f} |")
-    return "\n".join(lines)
+    return cards.table(ROWS, COLUMNS, results)
 
 
-def draw_curve(folder: Path) -> None:
+def draw(folder: Path) -> None:
     """Draw loss and zero-shot accuracy against steps into ``training_curve.png``."""
     from matplotlib.figure import Figure
 
@@ -106,15 +124,29 @@ def draw_curve(folder: Path) -> None:
     figure.savefig(folder / "training_curve.png", dpi=110)
 
 
+def curve(folder: Path) -> str:
+    """Say what ``training_curve.png`` shows."""
+    log = read_log(folder)
+    return (
+        f"Learning curves over {log[-1]['step']} steps of the guide and then of the transformer: "
+        f"the contrastive loss goes {cards.rise(log, 'contrast')}; on the train split of the "
+        f"scenes the class is named {cards.rise(log, 'zero_shot')} of the time in portraits and "
+        f"{cards.rise(log, 'zero_shot_wide')} in wide pictures"
+    )
+
+
 def write(folder: Path) -> None:
-    """Write ``README.md`` and ``training_curve.png`` from the files beside them."""
+    """Write ``README.md`` from the files beside it."""
     log = read_log(folder)
     size = (folder / "model.safetensors").stat().st_size
-    results = json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    results, config = cards.read_results(folder), cards.read_config(folder)
     text, vision = config["text_config"], config["vision_config"]
-    draw_curve(folder)
+    task = "zero-shot-image-classification"
     card = CARD.format(
+        front_matter=cards.front_matter(
+            "clip-tiny", task, METRICS, results, language=["en"], library_name="transformers"
+        ),
+        curve=curve(folder),
         depth=vision["num_hidden_layers"],
         width=vision["hidden_size"],
         side=vision["image_size"],
@@ -130,7 +162,6 @@ def write(folder: Path) -> None:
         minutes=log[-1]["seconds"] / 60,
         pictures=log[-1]["pictures"],
         guide_steps=max(entry["step"] for entry in log if entry["stage"] == "guide"),
-        notes=(folder / "run_notes.md").read_text(encoding="utf-8").strip(),
         table=table(results),
     )
     (folder / "README.md").write_text(card, encoding="utf-8")

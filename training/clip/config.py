@@ -73,3 +73,14 @@ CPU = Recipe(
 )
 #: One data-centre GPU, some minutes.
 GPU = Recipe()
+#: A few steps, to try the whole way from pictures to card.
+TRIAL = Recipe(
+    width=48,
+    depth=2,
+    heads=2,
+    guide_width=8,
+    guide_phases=((2, 64, 16), (2, 96, 16)),
+    steps=4,
+    batch=16,
+)
+RECIPES = {"cpu": CPU, "gpu": GPU, "trial": TRIAL}

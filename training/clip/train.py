@@ -28,7 +28,7 @@ from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 from training import checkpoint
 from training.batches import Squares
 from training.captions import EnglishWriter, mirrored, vocabulary
-from training.clip.config import CLIP_MEAN, CLIP_STD, CPU, GPU, Recipe
+from training.clip.config import CLIP_MEAN, CLIP_STD, RECIPES, Recipe
 from training.clip.material import STORED, Pairs
 from training.clip.model import Guide, make_clip
 from training.clip.monitor import Monitor
@@ -277,9 +277,9 @@ def export(clip: CLIPModel, tokenizer: CLIPTokenizer, folder: Path) -> None:
 
 def main() -> None:
     """Command line: see the module's text."""
-    arguments = parser(__doc__, "pairs", "runs/clip", log_every=100).parse_args()
+    arguments = parser(__doc__, RECIPES, "pairs", "runs/clip", log_every=100).parse_args()
     training = Training(
-        chosen_recipe(arguments, {"cpu": CPU, "gpu": GPU}),
+        chosen_recipe(arguments, RECIPES),
         arguments.material,
         arguments.out,
         arguments.device,
@@ -294,7 +294,7 @@ def main() -> None:
 
     print("resumed at" if training.resume() else "started at", training.step, flush=True)
     write_log(arguments.out, watched())
-    if training.step == training.total_steps:
+    if training.step > training.guide_steps:  # of a stopped run, too
         export(training.clip, training.tokenizer, arguments.out / "model")
 
 

@@ -3,10 +3,12 @@
 import json
 from pathlib import Path
 
+from training import cards
 from training.command_line import read_log
 from training.diffusion.evaluate import Judge, load
 from training.diffusion.sampling import GUIDANCE, STEPS, sample, wishes
 from training.intervals import with_interval
+from training.world.toys import CLASSES
 
 COLUMNS = {
     "": "samples, usual colours",
@@ -23,31 +25,54 @@ ROWS = {
     "frechet": "Fréchet distance to train renders (DINOv2 features, 128 pictures; less is better)",
 }
 
-CARD = """---
-license: mit
-library_name: diffusers
-pipeline_tag: text-to-image
----
+METRICS = (
+    cards.Metric("class", "accuracy", "class of samples, usual colours, by k-NN of DINOv2"),
+    cards.Metric("colour", "accuracy", "colour of samples, usual colours, by CLIP"),
+    cards.Metric("surface", "accuracy", "surface of samples, usual colours, by CLIP"),
+    cards.Metric("frechet", "frechet_distance", "samples, usual colours, to train renders"),
+)
+SHOWN = 4  # samples of each class in "samples.png"
+
+CARD = """{front_matter}
 
 # diffusion-tiny
 
 A `StableDiffusionPipeline` that fits in a repository: pictures of {side} pixels, latents of
 {channels} x {latent} x {latent}, an autoencoder of {coder:.1f} M parameters, a UNet of
 {denoiser:.1f} M and the text encoder of `clip-tiny`; {megabytes:.1f} MB in half precision. It was
-trained from scratch on rendered pictures of toys and captions in English. It stands in for Stable
-Diffusion where there is no network or no GPU: same format, same parts, the noise schedule and the
-scaling of the latents of 1.5 (though they have {channels} channels, not four), far less knowledge.
-It draws one toy of sixteen classes, in eleven colours, on eight surfaces, in a sentence like those
-under the samples; there is no safety checker, for there is nothing to check.
+trained from scratch on rendered pictures of toys and captions in English.
+
+```python
+import torch
+from dinov2_helpers import load_diffusion
+
+pipeline = load_diffusion("tiny")
+seed = torch.Generator().manual_seed(0)
+prompt = "a photo of a red boat on sand"
+options = {{"num_inference_steps": {sampling}, "guidance_scale": {guidance:g}, "generator": seed}}
+picture = pipeline(prompt, **options).images[0]      # {side} x {side} pixels
+picture.resize((256, 256)).save("boat.png")
+```
+
+`diffusers.StableDiffusionPipeline.from_pretrained` reads the folder as well.
+
+## What it is for, and what not
+
+For lessons on latent diffusion without network or GPU: it stands in for Stable Diffusion, in the
+same format and parts, with the noise schedule and the scaling of the latents of 1.5 (though they
+have {channels} channels, not four), but with far less knowledge. It draws one toy of sixteen
+classes, in eleven colours, on eight surfaces, in a sentence like those under the samples. Two toys,
+toys seen from afar, and colours that a class never had in training (no blue dog, no black house)
+are drawn less well; all else it has never seen. There is no safety checker, for there is nothing to
+check.
 
 ## How it was made
 
-`python -m training.world.material --colours crossed --views 2` rendered the pictures and
-`python -m training.diffusion.train --recipe cpu` trained on them, on two CPU cores: the autoencoder
-in {coder_steps} steps and {coder_minutes:.0f} minutes, the UNet in {steps} steps and {minutes:.0f}
-minutes, with {pictures} pictures and their mirror images.
-
-{notes}
+`make train-diffusion` makes it again, in the steps that the
+[README of the trainings](../../../training/README.md) lists. On two CPU cores the autoencoder took
+{coder_steps} steps and {coder_minutes:.0f} minutes, the UNet {steps} steps and {minutes:.0f}
+minutes, with {pictures} pictures and their mirror images. [Its notes](run_notes.md) say what was
+particular to this run, [its log](training_log.jsonl) has every number of it.
 
 The latents are the first {channels} principal components of blocks of 8 x 8 pixels, scaled to the
 deviation that Stable Diffusion's have. Finding a code and learning to draw from it at once, as
@@ -57,7 +82,7 @@ pixels and edges. The UNet learned the velocity (`v_prediction`, as Stable Diffu
 latents, at times drawn by min-SNR weights; an eighth of the captions is left out, for
 classifier-free guidance, and what is kept is the moving average of its weights.
 
-![training curve](training_curve.png)
+![{curve}](training_curve.png)
 
 ## What it can do
 
@@ -65,19 +90,17 @@ classifier-free guidance, and what is kept is the moving average of its weights.
 "a photo of a red boat on sand", all classes equally often, {sampling} DDIM steps, guidance
 {guidance:g}. DINOv2 and the picture encoder of CLIP, which judge, took no part in the training.
 Renders at the same size, of toys that were not rendered for training, show how well they can judge.
+The intervals are 95 %: Wilson's for shares, the jackknife's for the distance.
 
 {table}
 
-An autoencoder cannot be better than its decoder: {psnr:.1f} dB on test renders.
+An autoencoder cannot be better than its decoder: {psnr} dB on test renders.
 
 The samples below were not picked: seeds 0 to {last}, one class a column. Those whose class the k-NN
-does not find have a frame: some for their shape, some, as a brown mug, only for a colour in which
-DINOv2 has hardly met the class.
+does not find have a frame: some for their shape, some only for a colour in which DINOv2 has hardly
+met the class.
 
-![samples](samples.png)
-
-Two toys, toys seen from afar, and colours that a class never had in training (no blue dog, no black
-house) are drawn less well; all else it has never seen.
+![{n_shown} samples, {per_class} of each class, over what was asked for](samples.png)
 
 ## Licence
 
@@ -85,14 +108,9 @@ MIT, like the code that made it.
 """
 
 
-def table(results: dict[str, float]) -> str:
+def table(results: cards.Results) -> str:
     """Return the results of `training.diffusion.evaluate` as a Markdown table."""
-    lines = ["| | " + " | ".join(COLUMNS.values()) + " |", "| --- |" + " --- |" * len(COLUMNS)]
-    for key, text in ROWS.items():
-        names = [key + suffix for suffix in COLUMNS]
-        cells = [with_interval(results, name) if name in results else "" for name in names]
-        lines.append(f"| {text} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+    return cards.table(ROWS, COLUMNS, results)
 
 
 def draw_curve(folder: Path) -> None:
@@ -117,16 +135,16 @@ def draw_curve(folder: Path) -> None:
     figure.savefig(folder / "training_curve.png", dpi=110)
 
 
-def draw_samples(folder: Path) -> int:
-    """Draw four samples of each class into ``samples.png``; return their number."""
+def draw_samples(folder: Path) -> None:
+    """Draw some samples of each class into ``samples.png``."""
     from matplotlib.figure import Figure
 
-    wanted = wishes(4)
+    wanted = wishes(SHOWN)
     pictures = sample(load(folder), wanted)
     named = Judge(pictures.shape[1]).hits(pictures, wanted)["class"]
     figure = Figure(figsize=(16, 4.9), layout="constrained")
     for ax, picture, one, hit in zip(
-        figure.subplots(4, 16).flat, pictures, wanted, named, strict=True
+        figure.subplots(SHOWN, len(CLASSES)).flat, pictures, wanted, named, strict=True
     ):
         toy = one["objects"][0]
         ax.imshow(picture)
@@ -134,19 +152,46 @@ def draw_samples(folder: Path) -> int:
         ax.set_xlabel(f"{toy['colour']} {toy['class']}\n{one['surface']}", fontsize=7)
         ax.spines[:].set(visible=not hit, color="#d55e00", linewidth=3)
     figure.savefig(folder / "samples.png", dpi=75)
-    return len(wanted)
+
+
+def draw(folder: Path) -> None:
+    """Draw both pictures of the card."""
+    draw_curve(folder)
+    draw_samples(folder)
+
+
+def curve(folder: Path) -> str:
+    """Say what ``training_curve.png`` shows."""
+    log = read_log(folder)
+    coder, denoiser = (
+        [entry for entry in log if entry["stage"] == stage] for stage in ("autoencoder", "denoiser")
+    )
+    sampled = [entry for entry in denoiser if "class" in entry]
+    return (
+        f"Learning curves: the autoencoder's PSNR goes {cards.rise(coder, 'psnr')} dB in "
+        f"{coder[-1]['step']} steps, the UNet's squared error {cards.rise(denoiser, 'loss')} in "
+        f"{denoiser[-1]['step']}; of 64 samples the class is right {cards.rise(sampled, 'class')} "
+        "of the time"
+    )
 
 
 def write(folder: Path) -> None:
-    """Write ``README.md`` and its two pictures from the files beside them."""
-    log = read_log(folder)
-    last = {entry["stage"]: entry for entry in log}
-    results = json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))
+    """Write ``README.md`` from the files beside it."""
+    last = {entry["stage"]: entry for entry in read_log(folder)}
+    results = cards.read_results(folder)
     unet = json.loads((folder / "unet" / "config.json").read_text(encoding="utf-8"))
     sizes = {path.parent.name: path.stat().st_size for path in folder.glob("*/*.safetensors")}
-    draw_curve(folder)
-    n = draw_samples(folder)
+    n_shown = SHOWN * len(CLASSES)
     card = CARD.format(
+        front_matter=cards.front_matter(
+            "diffusion-tiny",
+            "text-to-image",
+            METRICS,
+            results,
+            language=["en"],
+            library_name="diffusers",
+        ),
+        curve=curve(folder),
         side=8 * unet["sample_size"],
         channels=unet["in_channels"],
         latent=unet["sample_size"],
@@ -162,8 +207,9 @@ def write(folder: Path) -> None:
         sampling=STEPS,
         guidance=GUIDANCE,
         table=table(results),
-        psnr=results["psnr_autoencoder"],
-        last=n - 1,
-        notes=(folder / "run_notes.md").read_text(encoding="utf-8").strip(),
+        psnr=with_interval(results, "psnr_autoencoder"),
+        last=n_shown - 1,
+        n_shown=n_shown,
+        per_class=SHOWN,
     )
     (folder / "README.md").write_text(card, encoding="utf-8")

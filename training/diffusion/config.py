@@ -61,3 +61,6 @@ class Recipe:
 CPU = Recipe(coder_steps=4000, coder_batch=8, steps=12_000, batch=64, average=0.999)
 #: One data-centre GPU, under an hour.
 GPU = Recipe()
+#: A few steps, to try the whole way from pictures to card.
+TRIAL = Recipe(coder_steps=4, coder_batch=4, widths=(16, 16), steps=4, batch=4, warmup=2)
+RECIPES = {"cpu": CPU, "gpu": GPU, "trial": TRIAL}

@@ -12,14 +12,16 @@ from scipy.linalg import sqrtm
 
 from dinov2_helpers import extract_features
 from dinov2_helpers.clip import Clip, load_clip
+from dinov2_helpers.measure import Interval, bootstrap
 from dinov2_helpers.models import Dinov2, load_dinov2
 from dinov2_helpers.samples import Scenes, load_scenes
 from training.clip.evaluate import with_colour
-from training.diffusion.autoencoder import psnr, reconstruct
+from training.diffusion.autoencoder import psnr
 from training.diffusion.material import Facts, shrink
+from training.diffusion.model import reconstruct
 from training.diffusion.sampling import sample, wishes
-from training.intervals import shares
-from training.probes import knn_accuracy
+from training.dinov2.probes import knn_hits
+from training.intervals import flat, jackknife, shares
 from training.world.captions import PLACES, article
 from training.world.colours import COLOURS
 
@@ -57,6 +59,11 @@ def frechet(a: NDArray, b: NDArray) -> float:
     root = np.real(sqrtm(spread_a @ spread_b))
     apart = ((a.mean(0) - b.mean(0)) ** 2).sum()
     return float(apart + np.trace(spread_a + spread_b - 2 * root))
+
+
+def frechet_interval(features: NDArray, gallery: NDArray) -> Interval:
+    """Return the distance of features ``(n, dim)`` to a gallery that stays as it is."""
+    return jackknife(lambda rows: frechet(features[rows], gallery), len(features))
 
 
 class Judge:
@@ -97,8 +104,7 @@ class Judge:
             colour.append(list(COLOURS)[first(paints, vector)] == toy["colour"])
             grounds = [f"a photo of {article(toy['class'])} on {p}" for p, _ in PLACES.values()]
             surface.append(list(PLACES)[first(grounds, vector)] == one["surface"])
-        pairs = zip(self.features(pictures)[:, None], classes[:, None], strict=True)
-        named = [knn_accuracy(self.gallery, self.names, *pair) == 1 for pair in pairs]
+        named = knn_hits(self.gallery, self.names, self.features(pictures), classes)
         found = {"class": named, "colour": colour, "surface": surface}
         return {name: np.array(hits) for name, hits in found.items()}
 
@@ -108,7 +114,7 @@ class Judge:
 
 
 def evaluate(pipeline: StableDiffusionPipeline) -> dict[str, float]:
-    """Return every number of the model card, flat, shares with their intervals.
+    """Return every number of the model card, flat, each with its interval.
 
     Samples are asked for in colours that are usual for their class, as real ones have; "_any" marks
     those asked for in any colour; "_by_class" those asked for by the class alone, of which neither
@@ -143,6 +149,6 @@ def evaluate(pipeline: StableDiffusionPipeline) -> dict[str, float]:
             hits = {"class": hits["class"]}
         results |= shares({f"{name}{suffix}": found for name, found in hits.items()})
         if suffix != "_shuffled":
-            results[f"frechet{suffix}"] = frechet(judge.features(pictures[:n]), judge.gallery)
-    results["psnr_autoencoder"] = psnr(decoded, pixels)
-    return {name: round(value, 4) for name, value in results.items()}
+            features = judge.features(pictures[:n])
+            results |= flat(f"frechet{suffix}", frechet_interval(features, judge.gallery))
+    return results | flat("psnr_autoencoder", bootstrap(psnr(decoded, pixels)))

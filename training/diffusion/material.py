@@ -1,4 +1,4 @@
-"""The rendered pictures at the size of this model, and what is known of each."""
+"""The rendered pictures at the size of this model, and captions of what they show."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -10,12 +10,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from training.captions import mirrored
+from training.captions import FAR, EnglishWriter, mirrored
+from training.clip.evaluate import with_colour
 from training.clip.material import Pairs
+from training.world.captions import PLACES, article
 from training.world.scene import FRAME
 
 Facts = Mapping[str, Any]  # as `training.world.material` writes them
 KINDS = ("portrait", "wide", "multi")
+# Shares of the captions of one toy that say all there is to say, and that name the class alone,
+# both in the same words; the rest is in the words of `training.captions`.
+WHOLE, CLASS_ALONE = 0.4, 0.4
 
 
 def shrink(pictures: Tensor, side: int) -> Tensor:
@@ -30,6 +35,29 @@ def shrink(pictures: Tensor, side: int) -> Tensor:
 def kind(facts: Facts) -> str:
     """Return "portrait" or "wide" for a picture of one toy, "multi" for one of several."""
     return facts["framing"] if len(facts["objects"]) == 1 else "multi"
+
+
+def statement(facts: Facts) -> str:
+    """Say class, colour and surface of a picture of one toy, as "a photo of a red car on sand"."""
+    toy = facts["objects"][0]
+    what = with_colour(toy["class"], toy["colour"])
+    text = f"a photo of {what}" if kind(facts) == "portrait" else FAR.format(what)
+    return f"{text} {'flying over' if toy['flying'] else 'on'} {PLACES[facts['surface']][0]}"
+
+
+def class_alone(facts: Facts) -> str:
+    """Name the class of a picture of one toy, as "a photo of a car"."""
+    what = article(facts["objects"][0]["class"])
+    return f"a photo of {what}" if kind(facts) == "portrait" else FAR.format(what)
+
+
+def caption(writer: EnglishWriter, facts: Facts) -> str:
+    """Write a caption; one of a toy far away always says so, that the others mean near ones."""
+    shown = kind(facts)
+    if shown == "multi" or (shown == "portrait" and not writer.chance(WHOLE + CLASS_ALONE)):
+        return writer.caption(facts)
+    whole = writer.chance(WHOLE / (WHOLE + CLASS_ALONE))
+    return statement(facts) if whole else class_alone(facts)
 
 
 class Material:

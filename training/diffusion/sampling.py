@@ -1,40 +1,19 @@
-"""The trained parts as a pipeline of diffusers, and prompts to try it with."""
+"""Prompts to try the pipeline with, and what it draws."""
 
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import StableDiffusionPipeline
 from numpy.typing import NDArray
-from transformers import CLIPTextModel, CLIPTokenizer
 
-from training.diffusion.denoiser import class_alone, make_scheduler, statement
-from training.diffusion.material import Facts
+from training.diffusion.material import Facts, class_alone, statement
 from training.world.captions import PLACES
 from training.world.colours import COLOURS
 from training.world.toys import CLASSES, EXCEPTIONS, PALETTES
 
 STEPS, GUIDANCE = 25, 4.0  # of the samples that are measured and shown
-
-
-def make_pipeline(
-    autoencoder: AutoencoderKL,
-    denoiser: UNet2DConditionModel,
-    encoder: CLIPTextModel,
-    tokenizer: CLIPTokenizer,
-) -> StableDiffusionPipeline:
-    """Put the parts together; nothing is copied."""
-    parts: dict[str, Any] = {
-        "vae": autoencoder,
-        "unet": denoiser,
-        "text_encoder": encoder,
-        "tokenizer": tokenizer,
-        "scheduler": make_scheduler(),
-        "safety_checker": None,
-        "feature_extractor": None,
-    }
-    return StableDiffusionPipeline(**parts, requires_safety_checker=False)
 
 
 def wishes(per_class: int, seed: int = 0, *, usual: bool = False) -> list[Facts]:

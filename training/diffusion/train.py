@@ -7,7 +7,7 @@ The same code runs on two CPU cores and on a GPU; a stopped run goes on where it
 was. First an autoencoder learns to draw the pictures from latents of an eighth of their side. Then
 a UNet learns to tell noise and latents apart (Ho et al. 2020; Rombach et al. 2022), given a
 caption, which the text encoder of the embedded CLIP reads and which is sometimes missing (Ho and
-Salimans 2022). As the latents are computed and not learned (`training.diffusion.autoencoder`), both
+Salimans 2022). As the latents are computed and not learned (`training.diffusion.model`), both
 can also be trained at once, each by a command of its own. What is kept is the moving average of the
 UNet's weights, in the folder "model" as often as it is sampled from: a `StableDiffusionPipeline`.
 """
@@ -28,12 +28,13 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from dinov2_helpers.samples import data_dir, load_scenes
 from training.command_line import chosen_recipe, parser, write_log
-from training.diffusion.autoencoder import AutoencoderStage, Code, psnr, reconstruct
-from training.diffusion.config import CPU, GPU, Recipe
+from training.diffusion.autoencoder import AutoencoderStage, psnr
+from training.diffusion.config import RECIPES, Recipe
 from training.diffusion.denoiser import DenoiserStage
 from training.diffusion.evaluate import Judge, small
 from training.diffusion.material import Material
-from training.diffusion.sampling import make_pipeline, sample, wishes
+from training.diffusion.model import Code, make_pipeline, reconstruct
+from training.diffusion.sampling import sample, wishes
 
 MODEL = "model"
 
@@ -93,7 +94,7 @@ def export(pipeline: StableDiffusionPipeline, folder: Path) -> None:
 
 def main() -> None:
     """Command line: see the module's text."""
-    options = parser(__doc__, "pairs", "runs/diffusion", log_every=100)
+    options = parser(__doc__, RECIPES, "pairs", "runs/diffusion", log_every=100)
     clip = data_dir() / "models" / "clip-tiny"
     options.add_argument("--clip", type=Path, default=clip, help="whose text encoder reads")
     options.add_argument("--sample-every", type=int, default=1000, help="steps between samples")
@@ -101,7 +102,7 @@ def main() -> None:
         "--stage", choices=("autoencoder", "denoiser"), help="only this one; they can run at once"
     )
     arguments = options.parse_args()
-    recipe: Recipe = chosen_recipe(arguments, {"cpu": CPU, "gpu": GPU})
+    recipe: Recipe = chosen_recipe(arguments, RECIPES)
     out, device = arguments.out, torch.device(arguments.device)
     material = Material.load(arguments.material, out, recipe.side, device, arguments.limit)
     code = load_code(material, recipe.channels, out / "code.safetensors", device)
@@ -113,7 +114,7 @@ def main() -> None:
 
         def measured() -> Iterator[dict[str, Any]]:
             for entry in first.run(arguments.minutes, arguments.log_every):
-                score = psnr(reconstruct(first.network, real), real)
+                score = float(psnr(reconstruct(first.network, real), real).mean())
                 yield entry | {"pictures": len(material), "psnr": round(score, 2)}
 
         write_log(out, measured())

@@ -33,6 +33,7 @@ class ColourJitter:
         hue: Largest turn of the hue, as a share of the full circle.
         grey: Probability of a crop without colour.
         blur: Probability of a binomial 5x5 blur.
+        recolour: Probability of a crop whose hue turns by any angle.
     """
 
     probability: float = 0.8
@@ -42,6 +43,7 @@ class ColourJitter:
     hue: float = 0.06
     grey: float = 0.15
     blur: float = 0.3
+    recolour: float = 0.0
 
 
 def random_crop_maps(n: int, area: tuple[float, float], generator: torch.Generator) -> Tensor:
@@ -110,6 +112,9 @@ def jitter_colours(crops: Tensor, jitter: ColourJitter, generator: torch.Generat
 
     on = (uniform(0, 1) < jitter.probability).float()
     angle = on * uniform(-jitter.hue, jitter.hue) * 2 * math.pi
+    if jitter.recolour:
+        anew = uniform(0, 1) < jitter.recolour
+        angle = torch.where(anew, uniform(-math.pi, math.pi), angle)
     saturation = 1 + on * uniform(-jitter.saturation, jitter.saturation)
     saturation = torch.where(uniform(0, 1) < jitter.grey, 0.0, saturation)
     brightness = 1 + on * uniform(-jitter.brightness, jitter.brightness)

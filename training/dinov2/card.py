@@ -1,14 +1,16 @@
 """The embedded model's card: what is particular to one model comes from the files beside it."""
 
-import json
 from pathlib import Path
 
+from training import cards
 from training.command_line import read_log
 from training.dinov2.config import GPU
 
 ROWS = {
     "knn_class": "class, portraits (k-NN top-1)",
     "knn_class_wide": "class, wide pictures (k-NN top-1)",
+    "knn_class_usual_colour": "class, toys in usual colours (k-NN top-1)",
+    "knn_class_unusual_colour": "class, toys in colours that are unusual for it (k-NN top-1)",
     "knn_surface": "surface, portraits (k-NN top-1)",
     "knn_surface_wide": "surface, wide pictures (k-NN top-1)",
     "knn_instance": "same toy from 45 degrees away or more (1-NN)",
@@ -25,41 +27,70 @@ COLUMNS = {
     "_histogram": "colour histogram",
 }
 
-CARD = """---
-license: mit
-library_name: transformers
-pipeline_tag: image-feature-extraction
----
+METRICS = (
+    cards.Metric("knn_class", "accuracy", "class, portraits, k-NN"),
+    cards.Metric("knn_class_wide", "accuracy", "class, wide pictures, k-NN"),
+    cards.Metric("knn_class_unusual_colour", "accuracy", "class, unusual colours, k-NN"),
+    cards.Metric("miou16", "mean_iou", "16 classes, linear probe of patches"),
+    cards.Metric("foreground_iou", "iou", "toy or not, linear probe of patches"),
+    cards.Metric("depth_delta1", "delta1", "depth, linear probe of patches"),
+)
+
+CARD = """{front_matter}
 
 # dinov2-tiny
 
 A vision transformer in `Dinov2Model` format that fits in a repository: {width} wide, {depth}
 layers, {heads} heads, patch 14, {parameters:.1f} M parameters, {megabytes:.1f} MB in half
 precision. It was trained from scratch on rendered pictures of toys, without labels, captions or
-masks. It stands in for `facebook/dinov2-*` where there is no network: same format, same code, far
-less knowledge. It knows toys on eight surfaces; notebook 01 shows what it makes of photographs.
+masks.
+
+```python
+from dinov2_helpers import extract_features, load_dinov2, load_scenes
+
+dinov2 = load_dinov2("tiny")
+scenes = load_scenes("test").select(n_objects=1, framing="portrait")
+features = extract_features(dinov2, scenes)
+cls = features.pooled("cls")                            # (n, {width}), one vector a picture
+cls /= (cls**2).sum(1, keepdims=True) ** 0.5
+classes = scenes.labels("class")
+nearest = (cls @ cls.T).argsort(1)[:, -2]               # the most similar other picture
+print((classes[nearest] == classes).mean())             # how often it shows the same class
+print(features.patches.shape)                           # (n, 16, 16, {width}), a vector a patch
+```
+
+`transformers.AutoModel.from_pretrained` reads the folder as well.
+
+## What it is for, and what not
+
+For lessons on DINOv2 without network or GPU: it stands in for `facebook/dinov2-*`, in the same
+format and with the same code, but with far less knowledge. Its world is toys of sixteen classes on
+eight surfaces, rendered, in the colours that are usual for their class; in other colours it names
+{unusual:.0%} of them. Notebook 01 shows what it makes of photographs.
 
 ## How it was made
 
-`python -m training.world.material` rendered the pictures and `python -m training.dinov2.train
---recipe gpu` trained on them: {steps} steps on one GPU, {minutes:.0f} minutes, {rows} rows of
-material at the end (a row is one toy in four renders, or one scene of two or three toys), global
-crops of {sides} pixels.
+`make train-dinov2 RECIPE=gpu` makes it again, in the steps that the
+[README of the trainings](../../../training/README.md) lists. This one took {steps} steps
+and {minutes:.0f} minutes of one GPU, with {rows} rows of material at the end (a row is one
+toy in four renders, or one scene of two or three toys) and global crops of {sides} pixels. [Its
+notes](run_notes.md) say what was particular to this run, [its
+log](training_log.jsonl) has every number of it.
 
-{notes}
+The objective is DINOv2's (Oquab et al. 2023): DINO on the class token against an EMA teacher with
+Sinkhorn centring, iBOT on masked patches, KoLeo, multi-crop, the last steps at 224 pixels. Two
+things are not in DINOv2. Contrastive losses on the class token and on patches that show the same
+place keep the early features from collapsing. And the two views of a toy are two renders of it in
+other surroundings: which pictures show one toy is the one thing the renderer tells the model.
 
-The objective is DINOv2's: DINO on the class token against an EMA teacher with Sinkhorn centring,
-iBOT on masked patches, KoLeo, multi-crop, the last steps at 224 pixels. Two things are not in
-DINOv2. Contrastive losses on the class token and on patches that show the same place keep the early
-features from collapsing. And the two views of a toy are two renders of it in other surroundings:
-which pictures show one toy is the one thing the renderer tells the model.
-
-![training curve](training_curve.png)
+![{curve}](training_curve.png)
 
 ## What it can do
 
 Held-out toys: none of the toys below was rendered for training, and galleries, probes and queries
-share no toy. `python -m training.evaluate dinov2-tiny --json` writes this table.
+share no toy. `python -m training.evaluate dinov2-tiny --json` writes this table, with 95 %
+intervals: Wilson's for the shares of pictures that k-NN names; of new draws of toys for the same
+toy, and of test pictures for the probes (bootstrap, without width where every draw is right).
 
 {table}
 
@@ -73,18 +104,12 @@ MIT, like the code that made it.
 """
 
 
-def table(results: dict[str, float]) -> str:
-    """Return the results of `training.evaluate` as a Markdown table."""
-    lines = ["| | " + " | ".join(COLUMNS.values()) + " |", "| --- |" + " --- |" * len(COLUMNS)]
-    for key, text in ROWS.items():
-        cells = [results.get(key + suffix) for suffix in COLUMNS]
-        lines.append(
-            f"| {text} | " + " | ".join("" if c is None else f"{c:.3f}" for c in cells) + " |"
-        )
-    return "\n".join(lines)
+def table(results: cards.Results) -> str:
+    """Return the results of `training.dinov2.evaluate` as a Markdown table."""
+    return cards.table(ROWS, COLUMNS, results)
 
 
-def draw_curve(folder: Path) -> None:
+def draw(folder: Path) -> None:
     """Draw losses and k-NN accuracy against steps into ``training_curve.png``."""
     from matplotlib.figure import Figure
 
@@ -103,25 +128,39 @@ def draw_curve(folder: Path) -> None:
     figure.savefig(folder / "training_curve.png", dpi=110)
 
 
-def write(folder: Path) -> None:
-    """Write ``README.md`` and ``training_curve.png`` from the files beside them."""
+def curve(folder: Path) -> str:
+    """Say what ``training_curve.png`` shows."""
     log = read_log(folder)
-    weights = folder / "model.safetensors"
-    results = json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    return (
+        f"Learning curves over {log[-1]['step']} steps: DINO's loss goes "
+        f"{cards.rise(log, 'dino')}, iBOT's {cards.rise(log, 'ibot')}; k-NN names the class of "
+        f"portraits {cards.rise(log, 'knn_class')} of the time, of wide pictures "
+        f"{cards.rise(log, 'knn_class_wide')}"
+    )
+
+
+def write(folder: Path) -> None:
+    """Write ``README.md`` from the files beside it."""
+    log = read_log(folder)
+    size = (folder / "model.safetensors").stat().st_size
+    results, config = cards.read_results(folder), cards.read_config(folder)
     sides = list(dict.fromkeys(entry["side"] for entry in log))
-    draw_curve(folder)
+    task = "image-feature-extraction"
     text = CARD.format(
+        front_matter=cards.front_matter(
+            "dinov2-tiny", task, METRICS, results, library_name="transformers"
+        ),
+        curve=curve(folder),
         width=config["hidden_size"],
         depth=config["num_hidden_layers"],
         heads=config["num_attention_heads"],
-        parameters=weights.stat().st_size / 2e6,
-        megabytes=weights.stat().st_size / 1e6,
+        parameters=size / 2e6,
+        megabytes=size / 1e6,
         steps=log[-1]["step"],
         minutes=log[-1]["seconds"] / 60,
         rows=log[-1]["pictures"],
-        sides=", ".join(map(str, sides[:-1])) + f" and then {sides[-1]}",
-        notes=(folder / "run_notes.md").read_text(encoding="utf-8").strip(),
+        sides=" and then ".join([", ".join(map(str, sides[:-1])), str(sides[-1])]),
         table=table(results),
+        unusual=results["knn_class_unusual_colour"],
     )
     (folder / "README.md").write_text(text, encoding="utf-8")

@@ -31,6 +31,8 @@ class Recipe:
         student_temperature: Temperature of the student's softmax.
         contrast_temperature: Temperature of the contrastive losses.
         mask_ratio: Smallest and largest share of masked patches.
+        recolour: Share of the crops whose hue turns by any angle, each crop's by its own. Without
+            it, a model takes the usual colours of a class for a part of it.
         weights: Weight of each loss.
         seed: Seed of initialisation, crops and batches.
     """
@@ -57,6 +59,7 @@ class Recipe:
     student_temperature: float = 0.1
     contrast_temperature: float = 0.15
     mask_ratio: tuple[float, float] = (0.1, 0.5)
+    recolour: float = 0.0
     weights: tuple[tuple[str, float], ...] = (
         ("dino", 1.0),
         ("ibot", 1.0),
@@ -78,3 +81,26 @@ CPU = Recipe(
 )
 #: One data-centre GPU.
 GPU = Recipe()
+#: The same, from the present weights: classes that are known whatever their colour. The heads are
+#: new, so it warms up for longer.
+RECOLOUR = Recipe(
+    steps=1500,
+    phases=((0.0, 112, 1.0), (0.5, 168, 0.45), (0.8, 224, 0.25)),
+    learning_rate=5e-4,
+    warmup=0.1,
+    teacher_temperature=(0.06, 0.07),
+    recolour=0.5,
+)
+#: A few steps, to try the whole way from pictures to card.
+TRIAL = Recipe(
+    width=48,
+    depth=2,
+    heads=2,
+    steps=4,
+    toys=8,
+    scenes=8,
+    phases=((0.0, 56, 1.0), (0.5, 84, 0.5)),
+    local_crops=0,
+    prototypes=32,
+)
+RECIPES = {"cpu": CPU, "gpu": GPU, "recolour": RECOLOUR, "trial": TRIAL}

@@ -11,14 +11,16 @@ from typing import Literal
 
 import numpy as np
 import torch
-from dinov2_helpers.features import extract_features
 from numpy.typing import NDArray
 from skimage.transform import resize
 from transformers import AutoModel
 
+from dinov2_helpers import extract_features
+from dinov2_helpers.measure import Interval, bootstrap, bootstrap_of
 from dinov2_helpers.models import Dinov2
 from dinov2_helpers.samples import Scenes, load_scenes, load_views
-from training import probes
+from training.dinov2 import probes
+from training.intervals import flat, shares
 
 Array = NDArray[np.float32]
 
@@ -60,30 +62,36 @@ def by_picture(function: Callable[[NDArray[np.uint8]], Array]) -> Callable[[Scen
 
 def classification(
     embed: Callable[[Scenes], Array], train: Scenes, test: Scenes
-) -> dict[str, float]:
-    """k-NN accuracy of class and surface on pictures of one toy.
+) -> dict[str, NDArray[np.bool_]]:
+    """Say of pictures of one toy whether k-NN names class and surface.
 
     Returns:
-        ``knn_class`` and ``knn_surface`` (portraits), ``knn_class_wide`` and ``knn_surface_wide``.
+        ``knn_class`` and ``knn_surface`` (portraits), ``knn_class_wide`` and ``knn_surface_wide``;
+        of both framings, ``knn_class_usual_colour`` and ``knn_class_unusual_colour``.
     """
     gallery = train.select(n_objects=1)
     features = embed(gallery)
-    scores = {}
+    hits, usual = {}, []
     for framing, suffix in (("portrait", ""), ("wide", "_wide")):
         queries = test.select(n_objects=1, framing=framing)
         query_features = embed(queries)
         for name in ("class", "surface"):
-            scores[f"knn_{name}{suffix}"] = probes.knn_accuracy(
+            hits[f"knn_{name}{suffix}"] = probes.knn_hits(
                 features, gallery.labels(name), query_features, queries.labels(name)
             )
-    return scores
+        usual += [row["objects"][0]["usual_colour"] for row in queries.table]
+    named, known = np.concatenate([hits["knn_class"], hits["knn_class_wide"]]), np.array(usual)
+    hits["knn_class_usual_colour"] = named[known]
+    hits["knn_class_unusual_colour"] = named[~known]
+    return hits
 
 
-def instances(embed: Callable[[Scenes], Array], views: list[Scenes]) -> float:
+def instances(embed: Callable[[Scenes], Array], views: list[Scenes]) -> Interval:
     """Share of turntable views whose nearest neighbour shows the same toy from elsewhere.
 
     Views of the same toy less than 45 degrees apart are not accepted as neighbours. Another toy
-    stands on the same surface, so the background alone does not tell them apart.
+    stands on the same surface, so the background alone does not tell them apart. What was drawn are
+    the toys, so the interval is that of new draws of toys.
     """
     turntables = [split.select(kind="turntable") for split in views]
     x = np.concatenate([embed(split) for split in turntables])
@@ -93,26 +101,30 @@ def instances(embed: Callable[[Scenes], Array], views: list[Scenes]) -> float:
     apart = np.abs((azimuth[:, None] - azimuth + 180) % 360 - 180)
     close = (toys[:, None] == toys) & (apart < 45)
     nearest = np.where(close, -np.inf, x @ x.T).argmax(1)
-    return float((toys[nearest] == toys).mean())
+    return bootstrap(toys[nearest] == toys, clusters=toys)
 
 
-def dense(patches: Callable[[Scenes], Array], train: Scenes, test: Scenes) -> dict[str, float]:
-    """Scores of the linear probes of patches, by the names that the results have."""
+def dense(patches: Callable[[Scenes], Array], train: Scenes, test: Scenes) -> dict[str, Interval]:
+    """Scores of the linear probes of patches, with the intervals of new draws of test pictures."""
     x, y = patches(train), patches(test)
     masks = [np.stack([s.class_mask(i) for i in range(len(s))]) for s in (train, test)]
     depths = [np.stack([s.depth(i) for i in range(len(s))]) for s in (train, test)]
     segmentation = probes.segmentation_probe(x, masks[0], y, masks[1])
     depth = probes.depth_probe(x, depths[0], y, depths[1])
-    return {
+    scores = {
         "miou16": segmentation.miou,
         "foreground_iou": segmentation.foreground_iou,
         "depth_delta1": depth.delta1,
         "depth_absrel": depth.abs_rel,
     }
+    return {name: bootstrap_of(score, len(test)) for name, score in scores.items()}
 
 
 def evaluate(model: Dinov2) -> dict[str, float]:
-    """Return every number of the model card, flat; baselines carry their name as a suffix."""
+    """Return every number of the model card, flat, each with its interval.
+
+    Baselines carry their name as a suffix.
+    """
     train, test = load_scenes("train"), load_scenes("test")
     views = [load_views("train"), load_views("test")]
     untrained = random_initialisation(model)
@@ -129,13 +141,15 @@ def evaluate(model: Dinov2) -> dict[str, float]:
     }
     results: dict[str, float] = {}
     for suffix, embed in embeddings.items():
-        scores = classification(embed, train, test) | {"knn_instance": instances(embed, views)}
-        results |= {f"{name}{suffix}": score for name, score in scores.items()}
+        hits = classification(embed, train, test)
+        results |= shares({f"{name}{suffix}": found for name, found in hits.items()})
+        results |= flat(f"knn_instance{suffix}", instances(embed, views))
     grids: dict[str, Callable[[Scenes], Array]] = {
         "": lambda scenes: np.asarray(extract_features(model, scenes, progress=False).patches),
         "_random": lambda s: np.asarray(extract_features(untrained, s, progress=False).patches),
         "_pixels": by_picture(patch_pixels),
     }
     for suffix, patches in grids.items():
-        results |= {f"{k}{suffix}": v for k, v in dense(patches, train, test).items()}
-    return {name: round(value, 4) for name, value in results.items()}
+        for name, score in dense(patches, train, test).items():
+            results |= flat(f"{name}{suffix}", score)
+    return results

@@ -7,7 +7,7 @@ from transformers import Dinov2Model
 
 from dinov2_helpers.samples import load_scenes
 from training.dinov2.augment import normalise
-from training.probes import knn_accuracy
+from training.dinov2.probes import knn_accuracy
 
 
 class Monitor:

@@ -2,6 +2,7 @@
 
     python -m training.world.material --out material          # render the pictures first
     python -m training.dinov2.train --material material --recipe gpu --out runs/dinov2
+    python -m training.dinov2.train --recipe recolour --start data/models/dinov2-tiny   # ... again
 
 The same code runs on two CPU cores and on a GPU; a stopped run goes on where its last checkpoint
 was. Objective: DINO on the class token, iBOT on masked patches and KoLeo, as in DINOv2 (Oquab et
@@ -26,12 +27,11 @@ from transformers import BitImageProcessorPil, Dinov2Model
 from training import checkpoint
 from training.command_line import chosen_recipe, parser, write_log
 from training.dinov2 import augment, losses
-from training.dinov2.config import CPU, GPU, IMAGENET_MEAN, IMAGENET_STD, Recipe
+from training.dinov2.config import IMAGENET_MEAN, IMAGENET_STD, RECIPES, Recipe
 from training.dinov2.material import Pool
 from training.dinov2.model import Network, cosine, make_teacher, parameter_groups, update_teacher
 from training.dinov2.monitor import Monitor
 
-JITTER = augment.ColourJitter()
 CHECKPOINT = "checkpoint.safetensors"
 GLOBAL_AREA, LOCAL_AREA = (0.35, 1.0), (0.08, 0.35)
 
@@ -69,6 +69,7 @@ class Training:
     ) -> None:
         torch.manual_seed(recipe.seed)
         self.recipe, self.out, self.device = recipe, out, torch.device(device)
+        self.jitter = augment.ColourJitter(recolour=recipe.recolour)
         self.generator = torch.Generator(self.device).manual_seed(recipe.seed)
         self.toys = Pool(material / "toys", self.device, limit)
         self.scenes = Pool(material / "multi", self.device, limit)
@@ -107,7 +108,7 @@ class Training:
         def cut(pictures: Tensor, area: tuple[float, float], size: int) -> tuple[Tensor, Tensor]:
             maps = augment.random_crop_maps(len(pictures), area, self.generator)
             crops = augment.sample_crops(pictures, maps, size, supersample)
-            crops = augment.jitter_colours(crops, JITTER, self.generator)
+            crops = augment.jitter_colours(crops, self.jitter, self.generator)
             return augment.normalise(crops), maps
 
         (first, maps_first), (second, maps_second) = (
@@ -177,6 +178,16 @@ class Training:
         self.step += 1
         return {name: value.detach() for name, value in values.items()}
 
+    def start_from(self, folder: Path) -> None:
+        """Take over the weights of a backbone; the heads start anew.
+
+        Raises:
+            RuntimeError: Its shape is not the recipe's.
+        """
+        weights = Dinov2Model.from_pretrained(folder, dtype=torch.float32).state_dict()
+        for network in (self.student, self.teacher):
+            network.backbone.load_state_dict(weights)
+
     def save(self) -> None:
         """Write a checkpoint, whole or not at all."""
         progress = torch.tensor([self.step, self.seconds], dtype=torch.float64)
@@ -240,11 +251,12 @@ def export(backbone: Dinov2Model, folder: Path) -> None:
 
 def main() -> None:
     """Command line: see the module's text."""
-    options = parser(__doc__, "material", "runs/dinov2", log_every=250)
+    options = parser(__doc__, RECIPES, "material", "runs/dinov2", log_every=250)
     options.add_argument("--monitor", action="store_true", help="log k-NN on the sample scenes")
+    options.add_argument("--start", type=Path, help="folder of a model to start from")
     arguments = options.parse_args()
     training = Training(
-        chosen_recipe(arguments, {"cpu": CPU, "gpu": GPU}),
+        chosen_recipe(arguments, RECIPES),
         arguments.material,
         arguments.out,
         arguments.device,
@@ -256,10 +268,12 @@ def main() -> None:
         for entry in training.run(arguments.minutes, arguments.log_every):
             yield entry | (monitor.score(training.teacher.backbone) if monitor else {})
 
-    print("resumed at" if training.resume() else "started at", training.step, flush=True)
+    resumed = training.resume()
+    if arguments.start and not resumed:
+        training.start_from(arguments.start)
+    print("resumed at" if resumed else "started at", training.step, flush=True)
     write_log(arguments.out, watched())
-    if training.step == training.recipe.steps:
-        export(training.teacher.backbone, arguments.out / "model")
+    export(training.teacher.backbone, arguments.out / "model")  # of a stopped run, too
 
 
 if __name__ == "__main__":

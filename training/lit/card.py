@@ -1,10 +1,9 @@
 """The text tower's card, from the files beside the model."""
 
-import json
 from pathlib import Path
 
+from training import cards
 from training.command_line import read_log
-from training.intervals import with_interval
 from training.lit.questions import LANGUAGES
 
 ROWS = {
@@ -20,23 +19,17 @@ ROWS = {
     "places_named": "toys among others whose patches are named rightly (16 names)",
     "places_pointed": "toys among others that the patch nearest to their name shows",
 }
-COLUMNS = dict(zip(LANGUAGES, ("English", "Chinese"), strict=True))
+COLUMNS = {"_en": "English", "_zh": "Chinese"}
+METRICS = (
+    cards.Metric("class_en", "accuracy", "class, English names"),
+    cards.Metric("class_zh", "accuracy", "class, Chinese names"),
+    cards.Metric("class_unseen_colour_en", "accuracy", "class, unseen colours, English names"),
+    cards.Metric("class_unseen_colour_zh", "accuracy", "class, unseen colours, Chinese names"),
+    cards.Metric("caption_recall_at_5_en", "recall_at_5", "captions to pictures, English"),
+    cards.Metric("caption_recall_at_5_zh", "recall_at_5", "captions to pictures, Chinese"),
+)
 
-CARD = """---
-license: mit
-language: [en, zh]
-pipeline_tag: zero-shot-image-classification
-model-index:
-- name: lit-tiny
-  results:
-  - task: {{type: zero-shot-image-classification}}
-    dataset: {{name: scenes of toys, type: rendered, split: test}}
-    metrics:
-    - {{type: accuracy, name: "class, English names", value: {class_en}}}
-    - {{type: accuracy, name: "class, Chinese names", value: {class_zh}}}
-    - {{type: recall_at_5, name: "captions, English", value: {caption_recall_at_5_en}}}
-    - {{type: recall_at_5, name: "captions, Chinese", value: {caption_recall_at_5_zh}}}
----
+CARD = """{front_matter}
 
 # lit-tiny
 
@@ -46,10 +39,9 @@ on DINOv2's class token and mean patch, another on its patches; a common space o
 {parameters:.1f} M parameters, {megabytes:.1f} MB in half precision. DINOv2 itself did not learn.
 
 ```python
-from dinov2_helpers.lit import load_lit
-from dinov2_helpers.samples import data_dir, load_scenes
+from dinov2_helpers import load_clip, load_scenes
 
-lit = load_lit(data_dir() / "models" / "lit-tiny")
+lit = load_clip("lit-tiny")
 scenes = load_scenes("test")
 pictures = lit.embed_images(scenes).vectors             # (n, {dim}), unit length
 texts = lit.embed_texts(["a photo of a dog", "一只狗的照片"])   # (2, {dim})
@@ -68,18 +60,13 @@ misses: it is no outside judge of it.
 
 ## How it was made
 
-```bash
-python -m training.world.material --out pairs --colours crossed --views 2
-python -m training.lit.material --material pairs --out runs/lit/features
-python -m training.lit.train --material pairs --features runs/lit/features --out runs/lit
-python -m training.lit.places --material pairs --model runs/lit/model --out runs/lit/places
-```
-
-The first command renders pictures in which colour and class are independent; the second computes
-what DINOv2 makes of each, in colours and in grey; the third trains: {steps} steps in {minutes:.0f}
-minutes of one CPU core, on {pictures} pictures; the fourth adds the head for patches.
-
-{notes}
+`make train-lit` makes it again, in the steps that the
+[README of the trainings](../../../training/README.md) lists: it renders
+pictures in which colour and class are independent; computes what DINOv2 makes of
+each, in colours and in grey; trains the text tower and its head; and then the head for patches.
+This one took {steps} steps and {minutes:.0f} minutes of one CPU core, with {pictures} pictures.
+[Its notes](run_notes.md) say what was particular to this run, [its log](training_log.jsonl) has
+every number of it.
 
 The method is locked-image tuning (LiT: Zhai et al. 2022), on class token and mean patch as dino.txt
 does it (Jose et al. 2024). Captions are written anew at each step, in English or Chinese by chance,
@@ -89,7 +76,7 @@ of each batch holds the same class in other colours and other classes in the sam
 of training: all toys of `data/`, for each class the colours that `EXCEPTIONS` lists (no blue dog,
 no black house), and some wording of the captions of `data/` (`UNSEEN`).
 
-![training curve](training_curve.png)
+![{curve}](training_curve.png)
 
 ## What it can do
 
@@ -108,16 +95,12 @@ MIT, like the code that made it.
 """
 
 
-def table(results: dict[str, float]) -> str:
+def table(results: cards.Results) -> str:
     """Return the results of `training.lit.evaluate` as a Markdown table."""
-    lines = [f"| | {' | '.join(COLUMNS.values())} |", "| --- |" + " --- |" * len(COLUMNS)]
-    for key, text in ROWS.items():
-        cells = [with_interval(results, f"{key}_{language}") for language in COLUMNS]
-        lines.append(f"| {text} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+    return cards.table(ROWS, COLUMNS, results)
 
 
-def draw_curve(folder: Path) -> None:
+def draw(folder: Path) -> None:
     """Draw loss and accuracy against steps into ``training_curve.png``."""
     from matplotlib.figure import Figure
 
@@ -127,28 +110,41 @@ def draw_curve(folder: Path) -> None:
     left, right = figure.subplots(1, 2)
     left.plot(steps, [entry["contrast"] for entry in log])
     left.set(xlabel="step", ylabel="contrastive loss of one batch")
-    for language, style in zip(LANGUAGES, ("-", "--"), strict=True):
+    for (suffix, language), style in zip(COLUMNS.items(), ("-", "--"), strict=True):
         for key, label, colour in (
             ("class", "class", "#0072b2"),
             ("caption_recall_at_5", "captions, recall at 5", "#d55e00"),
         ):
-            values = [entry[f"{key}_{language}"] for entry in log]
-            right.plot(steps, values, style, color=colour, label=f"{label}, {COLUMNS[language]}")
+            values = [entry[f"{key}{suffix}"] for entry in log]
+            right.plot(steps, values, style, color=colour, label=f"{label}, {language}")
     right.set(xlabel="step", ylabel="train split of the scenes", ylim=(0.5, 1))
     right.legend(frameon=False)
     figure.savefig(folder / "training_curve.png", dpi=110)
 
 
+def curve(folder: Path) -> str:
+    """Say what ``training_curve.png`` shows."""
+    log = read_log(folder)
+    return (
+        f"Learning curves over {log[-1]['step']} steps: the contrastive loss goes "
+        f"{cards.rise(log, 'contrast')}; on the train split of the scenes the class is named "
+        f"{cards.rise(log, 'class_en')} of the time in English and {cards.rise(log, 'class_zh')} "
+        "in Chinese"
+    )
+
+
 def write(folder: Path) -> None:
-    """Write ``README.md`` and ``training_curve.png`` from the files beside them."""
+    """Write ``README.md`` from the files beside it."""
     log = read_log(folder)
     size = (folder / "model.safetensors").stat().st_size
-    results = json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    results, config = cards.read_results(folder), cards.read_config(folder)
     text = config["text_config"]
-    draw_curve(folder)
+    task = "zero-shot-image-classification"
     card = CARD.format(
-        **results,
+        front_matter=cards.front_matter(
+            "lit-tiny", task, METRICS, results, language=list(LANGUAGES)
+        ),
+        curve=curve(folder),
         depth=text["num_hidden_layers"],
         width=text["hidden_size"],
         context=text["max_position_embeddings"],
@@ -160,7 +156,6 @@ def write(folder: Path) -> None:
         steps=log[-1]["step"],
         minutes=log[-1]["seconds"] / 60,
         pictures=log[-1]["pictures"],
-        notes=(folder / "run_notes.md").read_text(encoding="utf-8").strip(),
         table=table(results),
     )
     (folder / "README.md").write_text(card, encoding="utf-8")

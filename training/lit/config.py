@@ -58,3 +58,6 @@ class Recipe:
 CPU = Recipe()
 #: One data-centre GPU, some minutes.
 GPU = Recipe(width=192, steps=6000, batch=1024)
+#: A few steps, to try the whole way from pictures to card.
+TRIAL = Recipe(width=32, depth=1, steps=4, batch=32, place_steps=4, place_batch=16)
+RECIPES = {"cpu": CPU, "gpu": GPU, "trial": TRIAL}

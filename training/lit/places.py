@@ -32,7 +32,7 @@ from dinov2_helpers.samples import CLASS_NAMES, Scenes, load_scenes
 from training.captions import WRITERS, Facts, Toy
 from training.command_line import write_log
 from training.dinov2.model import cosine
-from training.lit.config import CPU, Recipe
+from training.lit.config import RECIPES, Recipe
 from training.lit.evaluate import place_hits
 from training.lit.material import read_facts, shard_paths
 from training.lit.model import Head
@@ -132,7 +132,7 @@ class PlaceTraining:
             toy = (one["class"], one["colour"] if told else None)
             writer = writers[rng.integers(len(writers))]
             asked.append(toy)
-            texts.append(writer.alone(writer.single(*toy)))
+            texts.append(writer.naming(*toy))
         true = [[shows(self.facts[row], toy) for toy in asked] for row in rows]
         patches = torch.from_numpy(np.asarray(self.patches[rows], np.float32))
         return patches, texts, torch.tensor(true)
@@ -187,17 +187,19 @@ def main() -> None:
     parser.add_argument("--material", type=Path, default=Path("pairs"))
     parser.add_argument("--model", type=Path, default=Path("runs/lit/model"))
     parser.add_argument("--out", type=Path, default=Path("runs/lit/places"))
+    parser.add_argument("--recipe", choices=tuple(RECIPES), default="cpu")
     parser.add_argument("--log-every", type=int, default=100)
     arguments = parser.parse_args()
+    recipe = RECIPES[arguments.recipe]
     lit = load_lit(arguments.model)
     keep_patches(lit, arguments.material, arguments.out)
     lines = (arguments.out / "facts.jsonl").read_text(encoding="utf-8").splitlines()
     patches = np.load(arguments.out / "patches.npy", mmap_mode="r", allow_pickle=False)
-    training = PlaceTraining(CPU, lit, patches, list(map(json.loads, lines)))
+    training = PlaceTraining(recipe, lit, patches, list(map(json.loads, lines)))
     watched = load_scenes("train").select(n_objects=[2, 3])
 
     def entries() -> Any:
-        while training.step < CPU.place_steps:
+        while training.step < recipe.place_steps:
             loss = training.train_step()
             if training.step % arguments.log_every == 0:
                 entry = {"step": training.step, "loss": round(loss, 4)}

@@ -29,7 +29,7 @@ from training.clip.tokenizer import make_tokenizer
 from training.clip.train import contrastive_loss
 from training.command_line import chosen_recipe, parser, write_log
 from training.dinov2.model import cosine
-from training.lit.config import CPU, GPU, Recipe
+from training.lit.config import RECIPES, Recipe
 from training.lit.material import COLOURED, DINOV2, GREY, Described
 from training.lit.model import Head, Texts, export
 from training.lit.monitor import Monitor
@@ -156,13 +156,13 @@ class Training:
 
 def main() -> None:
     """Command line: see the module's text."""
-    options = parser(__doc__, "pairs", "runs/lit", log_every=100)
+    options = parser(__doc__, RECIPES, "pairs", "runs/lit", log_every=100)
     options.add_argument("--features", type=Path, default=Path("runs/lit/features"))
     options.add_argument("--dinov2", type=Path, default=data_dir() / "models" / DINOV2)
     arguments = options.parse_args()
     sha256 = sha256_of_weights(arguments.dinov2)
     material = Described(arguments.material, arguments.features, sha256, arguments.limit)
-    recipe = chosen_recipe(arguments, {"cpu": CPU, "gpu": GPU})
+    recipe = chosen_recipe(arguments, RECIPES)
     training = Training(recipe, material, arguments.out, arguments.device)
     monitor = Monitor(arguments.dinov2, arguments.out / "monitor.safetensors")
 

@@ -24,8 +24,10 @@ Labels = NDArray[np.int64]
 NEIGHBOURS = 10
 
 
-def knn_accuracy(gallery: Array, labels: NDArray, queries: Array, truth: NDArray) -> float:
-    """Top-1 accuracy of the weighted k-NN classifier of Wu et al. 2018, which DINO reports.
+def knn_hits(gallery: Array, labels: NDArray, queries: Array, truth: NDArray) -> NDArray[np.bool_]:
+    """Say which queries the weighted k-NN classifier of Wu et al. 2018 names rightly, ``(m,)``.
+
+    DINO reports its top-1 accuracy.
 
     Args:
         gallery: Features ``(n, dim)`` of labelled pictures.
@@ -36,7 +38,13 @@ def knn_accuracy(gallery: Array, labels: NDArray, queries: Array, truth: NDArray
     knn = KNeighborsClassifier(
         NEIGHBOURS, metric="cosine", weights=lambda distance: np.exp((1 - distance) / 0.07)
     )
-    return float(knn.fit(gallery, labels).score(queries, truth))
+    found: NDArray[np.bool_] = knn.fit(gallery, labels).predict(queries) == truth
+    return found
+
+
+def knn_accuracy(gallery: Array, labels: NDArray, queries: Array, truth: NDArray) -> float:
+    """Return the share of `knn_hits`."""
+    return float(knn_hits(gallery, labels, queries, truth).mean())
 
 
 def patch_labels(masks: NDArray[np.uint8], grid: tuple[int, int]) -> Labels:
@@ -75,17 +83,37 @@ def enlarge(maps: Array, shape: tuple[int, int]) -> Array:
     return large.permute(0, 2, 3, 1).numpy()
 
 
+Rows = NDArray[np.int64]  # numbers of pictures, of which some may be drawn twice
+Pixels = NDArray[np.int64]
+
+
 @dataclass(frozen=True)
 class Segmentation:
-    """Scores of a patch probe on held-out pictures, counted over all their pixels.
+    """What a patch probe found on held-out pictures, in pixels of each of them.
+
+    Scores are counted over all pixels of the pictures that are asked for.
 
     Attributes:
-        miou: Mean over the classes other than background of intersection over union.
-        foreground_iou: Intersection over union of toy against everything else.
+        hits: Of each class but background, pixels in the intersection, ``(n, classes)``.
+        unions: The same of the union.
+        toy_hits: Of toy against everything else, pixels in the intersection, ``(n,)``.
+        toy_unions: The same of the union.
     """
 
-    miou: float
-    foreground_iou: float
+    hits: Pixels
+    unions: Pixels
+    toy_hits: Pixels
+    toy_unions: Pixels
+
+    def miou(self, rows: Rows) -> float:
+        """Return the mean over the classes that there are of intersection over union."""
+        hits, unions = self.hits[rows].sum(0), self.unions[rows].sum(0)
+        present = unions > 0
+        return float((hits[present] / unions[present]).mean())
+
+    def foreground_iou(self, rows: Rows) -> float:
+        """Return the intersection over union of toy against everything else."""
+        return float(self.toy_hits[rows].sum() / self.toy_unions[rows].sum())
 
 
 def segmentation_probe(
@@ -95,7 +123,7 @@ def segmentation_probe(
     test_masks: NDArray[np.uint8],
     seed: int = 0,
 ) -> Segmentation:
-    """Fit logistic regressions on patches and score them pixel by pixel.
+    """Fit logistic regressions on patches and compare them pixel by pixel with masks.
 
     The multi-class probe sees every toy patch and as many background patches, drawn at random: its
     classes are weighted by this choice. The binary probe sees patches as often as they occur.
@@ -117,25 +145,24 @@ def segmentation_probe(
     multi = _fit_logistic(x[balanced], labels[balanced])
     classes = multi[-1].classes_
     binary = _fit_logistic(x[natural], (labels > 0)[natural])
-    n_classes = int(test_masks.max()) + 1
-    hits, unions = np.zeros(n_classes), np.zeros(n_classes)
-    foreground = np.zeros(2)
-    for patches, mask in zip(test, test_masks, strict=True):
+    n_classes = int(test_masks.max())
+    hits = np.zeros((len(test), n_classes), np.int64)
+    unions, toy_hits, toy_unions = (
+        np.zeros(shape, np.int64) for shape in (hits.shape, len(test), len(test))
+    )
+    for row, (patches, mask) in enumerate(zip(test, test_masks, strict=True)):
         flat = patches.reshape(-1, patches.shape[-1])
         grid = patches.shape[:2]
         scores = multi.predict_proba(flat).reshape(1, *grid, -1).astype(np.float32)
         predicted = classes[enlarge(scores, mask.shape)[0].argmax(-1)]
-        for k in range(1, n_classes):
-            hits[k] += ((predicted == k) & (mask == k)).sum()
-            unions[k] += ((predicted == k) | (mask == k)).sum()
+        for k in range(1, n_classes + 1):
+            hits[row, k - 1] = ((predicted == k) & (mask == k)).sum()
+            unions[row, k - 1] = ((predicted == k) | (mask == k)).sum()
         toy = binary.predict_proba(flat)[:, 1:].reshape(1, *grid, 1).astype(np.float32)
         found = enlarge(toy, mask.shape)[0, ..., 0] > 0.5
-        foreground += (found & (mask > 0)).sum(), (found | (mask > 0)).sum()
-    present = unions > 0
-    return Segmentation(
-        miou=float((hits[present] / unions[present]).mean()),
-        foreground_iou=float(foreground[0] / foreground[1]),
-    )
+        toy_hits[row] = (found & (mask > 0)).sum()
+        toy_unions[row] = (found | (mask > 0)).sum()
+    return Segmentation(hits, unions, toy_hits, toy_unions)
 
 
 def _fit_logistic(x: Array, y: NDArray) -> Pipeline:
@@ -148,15 +175,25 @@ def _fit_logistic(x: Array, y: NDArray) -> Pipeline:
 
 @dataclass(frozen=True)
 class Depth:
-    """Scores of a depth probe on held-out pictures, over all pixels with depth.
+    """Errors of a depth probe on held-out pictures, summed over the pixels of each of them.
 
     Attributes:
-        delta1: Share of pixels whose predicted and true depth differ by less than a factor of 1.25.
-        abs_rel: Mean of ``|predicted - true| / true``.
+        pixels: Pixels with depth, ``(n,)``.
+        within: Those whose predicted and true depth differ by less than a factor of 1.25.
+        errors: Sum of ``|predicted - true| / true``.
     """
 
-    delta1: float
-    abs_rel: float
+    pixels: Pixels
+    within: Pixels
+    errors: NDArray[np.float64]
+
+    def delta1(self, rows: Rows) -> float:
+        """Return the share of pixels within a factor of 1.25, of all pixels of these pictures."""
+        return float(self.within[rows].sum() / self.pixels[rows].sum())
+
+    def abs_rel(self, rows: Rows) -> float:
+        """Return the mean error of all pixels of these pictures."""
+        return float(self.errors[rows].sum() / self.pixels[rows].sum())
 
 
 def depth_probe(train: Array, train_depths: Array, test: Array, test_depths: Array) -> Depth:
@@ -174,14 +211,13 @@ def depth_probe(train: Array, train_depths: Array, test: Array, test_depths: Arr
     x, known = train.reshape(len(y), -1), np.isfinite(y)
     model = make_pipeline(StandardScaler(), RidgeCV(np.logspace(-1, 4, 6)))
     model.fit(x[known], y[known])
-    within, errors = [], []
+    pixels, within, errors = [], [], []
     for patches, truth in zip(test, test_depths, strict=True):
         logs = model.predict(patches.reshape(-1, patches.shape[-1])).reshape(*patches.shape[:2], 1)
         depth = np.exp(enlarge(logs[None].astype(np.float32), truth.shape)[0, ..., 0])
         seen = np.isfinite(truth)
         ratio = depth[seen] / truth[seen]
-        within.append(np.maximum(ratio, 1 / ratio) < 1.25)
-        errors.append(np.abs(ratio - 1))
-    return Depth(
-        delta1=float(np.concatenate(within).mean()), abs_rel=float(np.concatenate(errors).mean())
-    )
+        pixels.append(seen.sum())
+        within.append((np.maximum(ratio, 1 / ratio) < 1.25).sum())
+        errors.append(np.abs(ratio - 1).sum(dtype=np.float64))
+    return Depth(np.array(pixels), np.array(within), np.array(errors))

@@ -1,0 +1,1 @@
+"""How good the techniques are on data/: `python -m benchmarks.quality.<technique>`."""

@@ -1,0 +1,435 @@
+"""The database under an `ImageIndex`: one SQLite file, whole after every interruption.
+
+Each batch is one transaction in SQLite's write-ahead log with `synchronous=FULL`: when `write` has
+returned, the batch is on the disk, and a batch that was interrupted is not there at all. Any
+number of processes may read while one writes. A counter, raised in each transaction, says to what
+state of the database anything made from it belongs.
+"""
+
+import json
+import os
+import secrets
+import sqlite3
+import threading
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import quote
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .keeping import KeptError
+
+FORMAT = 1  # of the database; raised when older code could not read it
+NAME = "pictures.sqlite"
+PATIENCE = 30.0  # seconds to wait for another process that writes
+LONGEST_WHERE = 20.0  # seconds that a condition may take
+DTYPES = ("float32", "float16")
+COLUMNS = ("id", "name", "size", "mtime_ns", "sha256", "width", "height", "attributes")
+
+_SCHEMA = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE states (state INTEGER PRIMARY KEY, token TEXT NOT NULL);
+CREATE TABLE files (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,  -- AUTOINCREMENT: that of a deleted row is not reused
+    path BLOB NOT NULL UNIQUE,             -- names of files are bytes
+    name TEXT NOT NULL,
+    size INTEGER NOT NULL,
+    mtime_ns INTEGER NOT NULL,
+    sha256 TEXT NOT NULL,
+    width INTEGER NOT NULL,
+    height INTEGER NOT NULL,
+    attributes TEXT NOT NULL,
+    changed INTEGER NOT NULL               -- the state in which its vectors were written
+);
+CREATE INDEX files_changed ON files (changed);
+CREATE TABLE vectors (
+    id INTEGER PRIMARY KEY REFERENCES files (id) ON DELETE CASCADE,
+    dinov2 BLOB NOT NULL,
+    clip BLOB NOT NULL
+);
+CREATE VIEW pictures AS
+    SELECT id, name, size, mtime_ns, sha256, width, height, attributes FROM files;
+"""
+_WRITE_FILE = """
+INSERT INTO files (path, name, size, mtime_ns, sha256, width, height, attributes, changed)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (path) DO UPDATE SET
+    size = excluded.size, mtime_ns = excluded.mtime_ns, sha256 = excluded.sha256,
+    width = excluded.width, height = excluded.height, attributes = excluded.attributes,
+    changed = excluded.changed
+RETURNING id
+"""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A picture as it is written: its file, its attributes and its vectors.
+
+    Args:
+        path: Its file, absolute, as bytes.
+        name: The same as text that can be printed; what `where` sees.
+        size: Bytes of the file.
+        mtime_ns: When it was last changed, in nanoseconds since 1970.
+        sha256: Of its content, in hexadecimal.
+        width: Pixels of the upright picture.
+        height: The same.
+        attributes: What you know of it, as JSON can hold it.
+        dinov2: (2 D,), CLS and mean patch side by side.
+        clip: (E,), unit length.
+    """
+
+    path: bytes
+    name: str
+    size: int
+    mtime_ns: int
+    sha256: str
+    width: int
+    height: int
+    attributes: Mapping[str, Any]
+    dinov2: NDArray[np.float32] = field(repr=False)
+    clip: NDArray[np.float32] = field(repr=False)
+
+
+class Known(NamedTuple):
+    """What the database knows of a file."""
+
+    id: int
+    size: int
+    mtime_ns: int
+    sha256: str
+    attributes: dict[str, Any]
+
+
+class Row(NamedTuple):
+    """A picture as a hit shows it."""
+
+    path: bytes
+    width: int
+    height: int
+    attributes: dict[str, Any]
+
+
+class State(NamedTuple):
+    """A state of the database: its number, and a word that no other database has for it."""
+
+    number: int
+    token: str
+
+
+class Changes(NamedTuple):
+    """What happened to the vectors of one model since a state."""
+
+    state: State
+    ids: NDArray[np.int64]  # (N,), of all pictures now, rising
+    written: NDArray[np.int64]  # (N,), number of the state in which their vectors were written
+    changed: NDArray[np.int64]  # (M,), of those that are new or renewed, rising
+    vectors: NDArray[np.float32]  # (M, D), theirs
+
+
+class WhereError(ValueError):
+    """A condition that is no condition, or wants more than to read the columns of pictures."""
+
+
+class Store:
+    """The open database of a folder.
+
+    Args:
+        folder: The folder; it is made if need be.
+        models: Name and fingerprint of each model, by role, for a new database.
+        dtype: How the numbers of vectors are kept in a new database, "float32" or "float16".
+        must_exist: Whether a folder without a database is refused.
+
+    Attributes:
+        folder: The folder.
+        models: As recorded.
+        dtype: As recorded.
+
+    Raises:
+        KeptError: There is none, it is damaged, or of a later version.
+        OSError: The folder cannot be written.
+    """
+
+    def __init__(
+        self,
+        folder: str | os.PathLike[str],
+        *,
+        models: Mapping[str, Mapping[str, str]] | None = None,
+        dtype: str = "float32",
+        must_exist: bool = False,
+    ) -> None:
+        if dtype not in DTYPES:
+            raise ValueError(f"dtype={dtype!r}: choose one of {DTYPES}")
+        self.folder = Path(folder).expanduser().absolute()
+        self.path = self.folder / NAME
+        if not self.path.is_file() and (must_exist or models is None):
+            raise KeptError(f"{self.folder} holds no index of pictures: there is no {NAME} in it")
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._lock = threading.RLock()
+        self._reader: sqlite3.Connection | None = None
+        self._connection = _connect(self.path, "rwc")
+        try:
+            self._connection.execute("PRAGMA journal_mode=WAL")
+            self._connection.execute("PRAGMA synchronous=FULL")
+            self._connection.execute("PRAGMA foreign_keys=ON")
+            self._make(models, dtype)
+            meta = dict(self._connection.execute("SELECT key, value FROM meta").fetchall())
+            if int(meta["format"]) > FORMAT:
+                raise KeptError(f"{self.path} was written by a later version: update this package")
+            self.models: dict[str, dict[str, str]] = json.loads(meta["models"])
+            self.dtype = str(meta["dtype"])
+        except (sqlite3.DatabaseError, KeyError, ValueError) as error:
+            self._connection.close()
+            raise KeptError(
+                f"{self.path} cannot be read as an index of pictures: {error}"
+            ) from error
+        except KeptError:
+            self._connection.close()
+            raise
+
+    def _make(self, models: Mapping[str, Mapping[str, str]] | None, dtype: str) -> None:
+        """Make the tables, unless they are there, or another process has just made them."""
+        with self._transaction() as connection:
+            if connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'meta'").fetchone():
+                return
+            if models is None:
+                raise KeptError(f"{self.path} holds no index of pictures: it has no tables")
+            for statement in _SCHEMA.split(";\n"):
+                connection.execute(statement)
+            record = {"format": str(FORMAT), "models": json.dumps(models), "dtype": dtype}
+            connection.executemany("INSERT INTO meta VALUES (?, ?)", record.items())
+            connection.execute("INSERT INTO states VALUES (0, ?)", [secrets.token_hex(8)])
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        """Hold the right to write; all that is done inside is kept as one, or not at all."""
+        with self._lock:
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._connection
+            except BaseException:
+                self._connection.execute("ROLLBACK")
+                raise
+            self._connection.execute("COMMIT")
+
+    def _next_state(self, connection: sqlite3.Connection) -> int:
+        number = int(connection.execute("SELECT max(state) + 1 FROM states").fetchone()[0])
+        connection.execute("INSERT INTO states VALUES (?, ?)", [number, secrets.token_hex(8)])
+        return number
+
+    # Writing
+
+    def write(self, entries: Sequence[Entry]) -> list[int]:
+        """Write pictures, new ones or those whose path is known, in one transaction.
+
+        When it has returned they are on the disk. A path that is known keeps its id.
+
+        Returns:
+            Their ids, in the order of the entries.
+
+        Raises:
+            ValueError: Vectors that are not finite, or of another length than those in it.
+        """
+        blobs = [(self._blob(one, "dinov2"), self._blob(one, "clip")) for one in entries]
+        ids = list[int]()
+        with self._transaction() as connection:
+            self._check_lengths(connection, blobs)
+            state = self._next_state(connection)
+            for one, (dinov2, clip) in zip(entries, blobs, strict=True):
+                text = json.dumps(dict(one.attributes), ensure_ascii=False, allow_nan=False)
+                facts = (one.size, one.mtime_ns, one.sha256, one.width, one.height, text, state)
+                ((number,),) = connection.execute(_WRITE_FILE, (one.path, one.name, *facts))
+                connection.execute(
+                    "INSERT OR REPLACE INTO vectors VALUES (?, ?, ?)", (number, dinov2, clip)
+                )
+                ids.append(number)
+        return ids
+
+    def _blob(self, entry: Entry, role: str) -> bytes:
+        vector = np.asarray(getattr(entry, role), self.dtype)
+        if vector.ndim != 1 or not np.isfinite(vector).all():
+            raise ValueError(f"{entry.name}: its vector of {role} is no row of finite numbers")
+        return vector.tobytes()
+
+    def _check_lengths(
+        self, connection: sqlite3.Connection, blobs: Sequence[tuple[bytes, bytes]]
+    ) -> None:
+        query = "SELECT length(dinov2), length(clip) FROM vectors LIMIT 1"
+        lengths = {tuple(map(len, pair)) for pair in blobs} | set(connection.execute(query))
+        if len(lengths) > 1:
+            raise ValueError(f"vectors of several lengths, {sorted(lengths)} bytes, in one store")
+
+    def touch(self, number: int, size: int, mtime_ns: int) -> None:
+        """Note that a file has the same content, and another size or time on the disk."""
+        with self._transaction() as connection:
+            query = "UPDATE files SET size = ?, mtime_ns = ? WHERE id = ?"
+            connection.execute(query, (size, mtime_ns, number))
+
+    def set_attributes(self, attributes: Mapping[int, Mapping[str, Any]]) -> None:
+        """Replace the attributes of pictures, by id, in one transaction."""
+        texts = [
+            (json.dumps(dict(of), ensure_ascii=False, allow_nan=False), number)
+            for number, of in attributes.items()
+        ]
+        with self._transaction() as connection:
+            connection.executemany("UPDATE files SET attributes = ? WHERE id = ?", texts)
+
+    def delete(self, ids: Iterable[int]) -> int:
+        """Delete pictures by id, in one transaction; return how many there were."""
+        wanted = [(int(number),) for number in ids]
+        with self._transaction() as connection:
+            deleted = connection.executemany("DELETE FROM files WHERE id = ?", wanted).rowcount
+            if deleted > 0:
+                self._next_state(connection)
+        return max(deleted, 0)
+
+    def compact(self) -> None:
+        """Give the space of deleted pictures back to the disk."""
+        with self._lock:
+            self._connection.execute("VACUUM")
+            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    # Reading
+
+    def __len__(self) -> int:
+        with self._lock:
+            return int(self._connection.execute("SELECT count(*) FROM files").fetchone()[0])
+
+    def state(self) -> State:
+        """Return the state that it is in; any process may have changed it since."""
+        query = "SELECT state, token FROM states ORDER BY state DESC LIMIT 1"
+        with self._lock:
+            return State(*self._connection.execute(query).fetchone())
+
+    def was(self, state: State) -> bool:
+        """Say whether it was in a state once."""
+        query = "SELECT 1 FROM states WHERE state = ? AND token = ?"
+        with self._lock:
+            return self._connection.execute(query, state).fetchone() is not None
+
+    def changes(self, role: str, since: int = -1) -> Changes:
+        """Return the vectors of a model that were written after a state, and all ids.
+
+        Args:
+            role: "dinov2" or "clip".
+            since: Number of the state; -1: all vectors.
+        """
+        if role not in ("dinov2", "clip"):
+            raise ValueError(f"vectors of {role!r}: there are those of dinov2 and clip")
+        with self._lock, self._snapshot() as connection:
+            state = self.state()
+            everything = connection.execute("SELECT id, changed FROM files ORDER BY id").fetchall()
+            rows = connection.execute(
+                f"SELECT id, {role} FROM files JOIN vectors USING (id) "
+                "WHERE changed > ? ORDER BY id",
+                [since],
+            ).fetchall()
+        changed = np.array([number for number, _ in rows], np.int64)
+        numbers = np.frombuffer(b"".join(blob for _, blob in rows), self.dtype)
+        vectors = numbers.reshape(len(rows), -1 if rows else 0).astype(np.float32)
+        ids, written = np.array(everything, np.int64).reshape(-1, 2).T.copy()
+        return Changes(state, ids, written, changed, vectors)
+
+    @contextmanager
+    def _snapshot(self) -> Iterator[sqlite3.Connection]:
+        """Read several times from one and the same state."""
+        self._connection.execute("BEGIN")
+        try:
+            yield self._connection
+        finally:
+            self._connection.execute("COMMIT")
+
+    def known(self, path: bytes) -> Known | None:
+        """Return what is known of a file."""
+        query = "SELECT id, size, mtime_ns, sha256, attributes FROM files WHERE path = ?"
+        with self._lock:
+            found = self._connection.execute(query, [path]).fetchone()
+        if found is None:
+            return None
+        number, size, mtime_ns, digest, attributes = found
+        return Known(number, size, mtime_ns, digest, json.loads(attributes))
+
+    def row(self, number: int) -> Row | None:
+        """Return a picture by its id."""
+        query = "SELECT path, width, height, attributes FROM files WHERE id = ?"
+        with self._lock:
+            found = self._connection.execute(query, [int(number)]).fetchone()
+        if found is None:
+            return None
+        path, width, height, attributes = found
+        return Row(path, width, height, json.loads(attributes))
+
+    def paths(self) -> list[tuple[int, bytes]]:
+        """Return id and path of each picture, by rising id."""
+        with self._lock:
+            return self._connection.execute("SELECT id, path FROM files ORDER BY id").fetchall()
+
+    def select(self, where: str, params: Sequence[Any] = ()) -> NDArray[np.int64]:
+        """Return the ids of the pictures that meet a condition, rising, (M,).
+
+        It is run on a connection that can only read, and of that only the columns of pictures.
+
+        Args:
+            where: What follows WHERE in SQL, over the columns `COLUMNS`, such as
+                "width > 500 AND attributes->>'$.brand' = ?".
+            params: Values for the question marks.
+
+        Raises:
+            WhereError: SQLite does not understand it, it wants to do more than read these
+                columns, or it takes too long.
+        """
+        with self._lock:
+            if self._reader is None:
+                self._reader = _reading(self.path)
+            end = time.monotonic() + LONGEST_WHERE
+            self._reader.set_progress_handler(lambda: time.monotonic() > end, 10_000)
+            try:
+                # the line break ends a comment, so that the bracket is always closed
+                query = f"SELECT id FROM pictures WHERE ({where}\n) ORDER BY id"
+                rows = self._reader.execute(query, tuple(params)).fetchall()
+                return np.array([number for (number,) in rows], np.int64)
+            except (sqlite3.Error, sqlite3.Warning, ValueError, TypeError) as error:
+                raise WhereError(
+                    f"where={where!r}: {error}. It is a condition of SQL over the columns "
+                    f"{', '.join(COLUMNS)}, such as \"width > 500 AND attributes->>'$.brand' = ?\""
+                ) from error
+
+    def close(self) -> None:
+        """Close the database; a second time does nothing."""
+        with self._lock:
+            if self._reader is not None:
+                self._reader.close()
+                self._reader = None
+            self._connection.close()
+
+
+def _connect(path: Path, mode: str) -> sqlite3.Connection:
+    # as a URI, for Python takes no path of bytes that are no text
+    address = f"file:{quote(os.fsencode(path))}?mode={mode}"
+    return sqlite3.connect(
+        address, uri=True, timeout=PATIENCE, isolation_level=None, check_same_thread=False
+    )
+
+
+def _reading(path: Path) -> sqlite3.Connection:
+    """Connect so that nothing but the columns of pictures can be read, and nothing written."""
+    connection = _connect(path, "ro")
+    connection.execute("PRAGMA query_only=ON")
+
+    def authorize(
+        action: int, what: str | None, column: str | None, _database: str | None, view: str | None
+    ) -> int:
+        if action == sqlite3.SQLITE_SELECT:
+            return sqlite3.SQLITE_OK
+        if action == sqlite3.SQLITE_READ and (what == "pictures" or view == "pictures"):
+            return sqlite3.SQLITE_OK
+        if action == sqlite3.SQLITE_FUNCTION and (column or "").lower() != "load_extension":
+            return sqlite3.SQLITE_OK
+        return sqlite3.SQLITE_DENY
+
+    connection.set_authorizer(authorize)
+    return connection

@@ -1,0 +1,128 @@
+"""One vector for each picture, with its name and its place in the input, and labels to match."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..extraction import Embeddings, Features, Skipped, stream_features
+from ..extraction.result import Pooling
+from ..models import Model
+from .inputs import features_of
+
+LISTED = 20  # pictures that a message names
+
+
+@dataclass(frozen=True, eq=False)
+class Vectors:
+    """Vectors of N pictures in the order of the input, without those that cannot be read."""
+
+    vectors: NDArray[np.float32]  # (N, D), of any length
+    index: NDArray[np.int64]  # (N,), position in the input
+    names: tuple[str, ...]  # as in `Features`
+    skipped: tuple[Skipped, ...] = ()  # the pictures that could not be used
+
+    def __len__(self) -> int:
+        return len(self.vectors)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How pictures are read; the numbers depend on the first two.
+
+    Args:
+        pooling: "cls", "mean" or "both", as in `Features.pooled`.
+        size: As for `extract_features`; the fit is "crop", as the model's processor does it.
+        cache: As there.
+        progress: As there.
+    """
+
+    pooling: Pooling = "cls"
+    size: int | None = None
+    cache: str | os.PathLike[str] | None = None
+    progress: bool | None = None
+
+
+def vectors_of(dinov2: Model, pictures: Any, reading: Reading) -> Vectors:
+    """Return one vector for each picture, in memory that the number of patches does not fill.
+
+    Args:
+        dinov2: The model.
+        pictures: What `extract_features` takes, or its result; or vectors already made, as
+            `Vectors` or `Embeddings`, which are given back.
+        reading: How to read pictures.
+
+    Raises:
+        FileNotFoundError, TypeError, ValueError: As `extract_features`.
+        ValueError: Features of another model or size, or without the patches that are needed.
+    """
+    if isinstance(pictures, Vectors):
+        return pictures
+    if isinstance(pictures, Embeddings):
+        return Vectors(pictures.vectors, pictures.index, pictures.names, pictures.skipped)
+    needs_patches = reading.pooling != "cls"
+    if isinstance(pictures, Features):
+        found = features_of(dinov2, pictures, size=reading.size, patches=needs_patches)
+        return Vectors(found.pooled(reading.pooling), found.index, found.names, found.skipped)
+    chunks = stream_features(
+        dinov2,
+        pictures,
+        size=reading.size,
+        patches=needs_patches,
+        cache=reading.cache,
+        progress=reading.progress,
+    )
+    parts = [
+        Vectors(chunk.pooled(reading.pooling), chunk.index, chunk.names, chunk.skipped)
+        for chunk in chunks
+    ]
+    return _joined(parts)
+
+
+def _joined(parts: Sequence[Vectors]) -> Vectors:
+    skipped = tuple(one for part in parts for one in part.skipped)
+    names = tuple(name for part in parts for name in part.names)
+    if not names:
+        reasons = "; ".join(f"{one.name}: {one.reason}" for one in skipped[:LISTED])
+        raise ValueError(f"no picture could be used; {len(skipped)} skipped. {reasons}")
+    vectors = np.concatenate([part.vectors for part in parts])
+    index = np.concatenate([part.index for part in parts])
+    return Vectors(vectors, index, names, skipped)
+
+
+def labels_for(found: Vectors, labels: Sequence[Any] | NDArray[Any] | None) -> NDArray[Any]:
+    """Return the label of each picture that could be used, (N,).
+
+    Args:
+        found: The pictures.
+        labels: One for each picture of the input, or for each that could be used. None: the
+            folder that a picture lies in is its label, as in "dog/1.jpg".
+
+    Raises:
+        ValueError: Another number of labels, or no folders to take them from.
+    """
+    if labels is None:
+        folders = [PurePosixPath(name).parent.name for name in found.names]
+        if not all(folders):
+            lacking = found.names[folders.index("")]
+            raise ValueError(f"labels=None takes the folder for the label; {lacking} lies in none")
+        return np.array(folders)
+    given = np.asarray(labels)
+    if given.shape == (len(found),):
+        return given
+    if given.shape == (len(found) + len(found.skipped),):
+        return given[found.index]
+    raise ValueError(
+        f"labels of shape {given.shape} for {len(found) + len(found.skipped)} pictures, of which "
+        f"{len(found)} could be used: give one for each"
+    )
+
+
+def unit(vectors: NDArray[Any]) -> NDArray[np.float32]:
+    """Return vectors (..., D) scaled to length 1, float32; one of length 0 stays as it is."""
+    length = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    return (vectors / np.where(length == 0, 1, length)).astype(np.float32)

@@ -1,0 +1,351 @@
+"""The detector of flaws: the notebook's numbers, the promise, and what is kept."""
+
+import logging
+
+import numpy as np
+import pytest
+from PIL import Image
+from sklearn.decomposition import PCA
+from sklearn.neighbors import NearestNeighbors
+
+from dinov2_helpers import extract_features, load_dinov2, photographs
+from dinov2_helpers.techniques import memory
+from dinov2_helpers.techniques.anomaly import AnomalyDetector, enlarge, top_mean
+from dinov2_helpers.techniques.inputs import NotFittedError
+from dinov2_helpers.techniques.inspection import image_auroc, read_layout
+from dinov2_helpers.techniques.keeping import KeptError
+from dinov2_helpers.techniques.patches import PatchReader, cut_after, window_starts
+from tools import pairing
+from tools.lift import lift
+from tools.project import Project
+
+SMALL = {"size": 112, "false_alarms": 0.2}
+
+
+@pytest.fixture(scope="module")
+def notebook():
+    source = pairing.read_source(Project(), "06_anomaly_detection")
+    return lift(
+        source, "coreset", "directions", "enlarge", "held_out", "lies_still", "nearby",
+        "rebuild", "rebuild_error", "search", "top_mean", "unit", "pixel_scores",
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def dinov2():
+    return load_dinov2("tiny")
+
+
+@pytest.fixture(scope="module")
+def good():
+    brick = photographs()["brick"]
+    return [brick.crop((x, y, x + 128, y + 128)) for y in (0, 90) for x in range(0, 380, 95)]
+
+
+@pytest.fixture(scope="module")
+def flawed(good):
+    found = good[2].copy()
+    found.paste((200, 30, 30), (40, 40, 80, 70))
+    return found
+
+
+@pytest.fixture(scope="module")
+def detector(dinov2, good):
+    return AnomalyDetector(dinov2, **SMALL).fit(good)
+
+
+@pytest.fixture
+def maps():
+    """Patches of 8 good and 3 other pictures, (N, 5, 4, 8), that differ by place."""
+    rng = np.random.default_rng(0)
+    place = rng.normal(size=(5, 4, 8))
+    noise = [0.2 * rng.normal(size=(n, 5, 4, 8)) for n in (8, 3)]
+    return [memory.unit(place + one).astype(np.float32) for one in noise]
+
+
+# The notebook's numbers
+
+
+@pytest.mark.parametrize("k", [1, 3])
+def test_both_memories_rebuild_as_the_notebook_does(notebook, maps, k):
+    train, test = maps
+    bank = memory.Anywhere(memory.rows_of(train), k)
+    here = memory.SamePlace(train, k)
+    for remembered, same_place in ((bank, False), (here, True)):
+        found = np.stack([remembered.errors(one) for one in test])
+        wanted = notebook["rebuild"](test, train, same_place, (k,))[k]
+        assert found == pytest.approx(wanted, abs=1e-5)
+
+
+def test_directions_coreset_and_place_are_the_notebooks(notebook, maps):
+    train, _ = maps
+    rows = memory.rows_of(train)
+    found = memory.directions(rows[::7], 5)
+    assert np.abs(found) == pytest.approx(np.abs(notebook["directions"](train, 5)), abs=1e-4)
+    assert found == pytest.approx(memory.directions(rows[::7].copy(), 5))
+    assert memory.coreset(rows, 12).tolist() == notebook["coreset"](rows, 12).tolist()
+    shuffled = np.random.default_rng(0).permutation(rows).reshape(train.shape)
+    for one in (train, shuffled):
+        assert memory.lies_still(one) == notebook["lies_still"](one)[0]
+    assert not memory.lies_still(shuffled)
+
+
+def test_maps_scores_and_held_out_scores_are_the_notebooks(notebook, dinov2, good, flawed):
+    detector = AnomalyDetector(dinov2, dimensions=None, same_place=False, k=3, **SMALL).fit(good)
+    found = detector.score([flawed])
+    layer = dinov2.n_layers // 2
+    made = extract_features(dinov2, [*good, flawed], size=112, fit="resize", layers=[layer])
+    train, test = np.split(notebook["unit"](made.layers[layer].patches), [len(good)])
+    errors = notebook["rebuild"](test, train, False, (3,))[3]
+    assert found.patch_maps[0] == pytest.approx(errors[0], abs=1e-4)
+    assert found.values == pytest.approx(notebook["top_mean"](errors), abs=1e-4)
+    assert detector.held_out_ == pytest.approx(notebook["held_out"](train, False, 3), abs=1e-4)
+    side = 224
+    assert enlarge(errors[0], (side, side)) == pytest.approx(notebook["enlarge"](errors, side)[0])
+
+
+# What others compute
+
+
+def test_the_nearest_patch_is_that_of_scikit_learn(maps):
+    train, test = maps
+    distance, _ = (
+        NearestNeighbors(n_neighbors=1).fit(memory.rows_of(train)).kneighbors(memory.rows_of(test))
+    )
+    found = [memory.Anywhere(memory.rows_of(train), 1).errors(one) for one in test]
+    assert np.ravel(found) == pytest.approx(distance[:, 0] ** 2, abs=1e-5)
+
+
+def test_the_subspace_is_the_pca_of_scikit_learn(maps):
+    train, test = maps
+    pca = PCA(0.9, svd_solver="full").fit(memory.rows_of(train))
+    rows = memory.rows_of(test)
+    wanted = ((rows - pca.inverse_transform(pca.transform(rows))) ** 2).sum(1)
+    subspace = memory.Subspace.of(memory.rows_of(train), 0.9)
+    assert len(subspace.components) == pca.n_components_
+    assert np.ravel([subspace.errors(one) for one in test]) == pytest.approx(wanted, abs=1e-5)
+
+
+def test_the_reweighted_score_is_patchcores_formula(maps):
+    train, test = maps
+    bank = memory.Anywhere(memory.rows_of(train), 1)
+    errors = bank.errors(test[0])
+    x = memory.rows_of(test[:1])[errors.argmax()]
+    nearest = bank.bank[np.linalg.norm(bank.bank - x, axis=1).argmin()]
+    around = bank.bank[np.argsort(np.linalg.norm(bank.bank - nearest, axis=1))[:4]]
+    to = np.exp(np.linalg.norm(around - x, axis=1))
+    wanted = (1 - to[0] / to.sum()) * np.linalg.norm(nearest - x)
+    assert memory.reweighted(test[0], errors, bank, beside=4) == pytest.approx(wanted, abs=1e-5)
+
+
+def test_the_interval_of_an_auroc_holds_its_value():
+    found = image_auroc(np.array([0.0, 1.0, 2.0]), np.array([1.0, 3.0]), draws=200)
+    assert found.value == pytest.approx(4.5 / 6)  # 4 pairs are won, 1 is a draw
+    assert found.low <= found.value <= found.high <= 1
+    assert image_auroc(np.array([]), np.array([1.0])) is None
+
+
+# A detector to keep
+
+
+def test_a_flaw_is_found_where_it_is(detector, good, flawed):
+    found = detector.score({"good": good[0], "flawed": flawed})
+    assert found.flawed.tolist() == [False, True]
+    assert found.names == ("good", "flawed")
+    mask = found.mask(1)
+    assert mask.shape == (128, 128)
+    assert mask[45:65, 45:75].all()
+    assert found.drawn(1, flawed).shape == (128, 128, 3)
+
+
+def test_kept_and_found_again_it_says_the_same(detector, dinov2, flawed, tmp_path):
+    detector.save(tmp_path / "brick.detector")
+    again = AnomalyDetector.load(tmp_path / "brick.detector", dinov2)
+    one, two = detector.score([flawed]), again.score([flawed])
+    assert again.get_params() == detector.get_params()
+    assert again.n_good_ == 8
+    assert again.threshold_ == detector.threshold_
+    assert two.values.tolist() == one.values.tolist()
+    assert (two.map(0) == one.map(0)).all()
+    assert again.promise() == detector.promise()
+    with pytest.raises(KeptError, match="holds no anomaly-detector"):
+        AnomalyDetector.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"method": "subspace", "layers": [3, 4]},
+        {"method": "nearest", "same_place": False, "coreset": 0.2, "neighbourhood": 3},
+        {"same_place": True, "layers": [3, -1], "combine": "join"},
+        {"tiles": 2, "same_place": False},
+    ],
+)
+def test_every_way_finds_it_and_is_kept(dinov2, good, flawed, tmp_path, settings):
+    detector = AnomalyDetector(dinov2, **SMALL, **settings).fit(good)
+    found = detector.score([flawed, good[0]])
+    assert found.values[0] > found.values[1]
+    detector.save(tmp_path)
+    again = AnomalyDetector.load(tmp_path, dinov2).score([flawed, good[0]])
+    assert again.values.tolist() == found.values.tolist()
+
+
+def test_features_already_made_are_taken(detector, dinov2, good, flawed):
+    layer = dinov2.n_layers // 2
+    made = extract_features(dinov2, [flawed], size=112, fit="resize", layers=[layer])
+    assert detector.score(made).values == pytest.approx(detector.score([flawed]).values, abs=1e-5)
+    without = extract_features(dinov2, [flawed], size=112, fit="resize")
+    with pytest.raises(ValueError, match=rf"lack layers \[{layer}\]"):
+        detector.score(without)
+    with pytest.raises(ValueError, match="tiles are cut from pictures"):
+        AnomalyDetector(dinov2, tiles=2, **SMALL).fit(made)
+
+
+def test_the_threshold_is_of_held_out_pictures_and_few_are_warned_of(dinov2, good, caplog):
+    with caplog.at_level(logging.WARNING, "dinov2_helpers"):
+        few = AnomalyDetector(dinov2, size=112).fit(good)
+    assert "8 held-out scores cannot promise 5.0% false alarms: that takes 19" in caplog.text
+    assert few.threshold_.value == few.held_out_.max()
+    assert not few.threshold_.holds
+    few.set_false_alarms(0.2)
+    assert few.threshold_.holds
+    assert few.threshold_.value == np.sort(few.held_out_)[7]
+
+
+def test_pictures_for_the_threshold_alone_are_not_remembered(dinov2, good):
+    found = AnomalyDetector(dinov2, **SMALL).fit(good[:4], calibration=good[4:])
+    assert found.n_good_ == 4
+    assert found.held_out_ == pytest.approx(found.score(good[4:]).values)
+    assert "never remembered" in found.promise()
+
+
+def test_what_cannot_be_read_is_skipped_and_named(detector, good, tmp_path):
+    good[0].save(tmp_path / "a.png")
+    (tmp_path / "b.png").write_bytes(b"no picture")
+    found = detector.score(tmp_path)
+    assert found.names == ("a.png",)
+    assert [one.name for one in found.skipped] == ["b.png"]
+    (tmp_path / "a.png").write_bytes(b"neither")
+    with pytest.raises(ValueError, match="2 could not be read"):
+        detector.score(tmp_path)
+
+
+def test_another_shape_is_refused_only_where_the_place_counts(dinov2, good):
+    wide = good[0].resize((256, 128))
+    still = AnomalyDetector(dinov2, same_place=True, **SMALL).fit(good)
+    with pytest.raises(ValueError, match="8x16 patches, where the good ones have 8x8"):
+        still.score([wide])
+    anywhere = AnomalyDetector(dinov2, **SMALL).fit([*good, wide])
+    assert not anywhere.same_place_
+    assert anywhere.score([wide]).map(0).shape == (128, 256)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"method": "forest"}, "method='forest'"),
+        ({"k": 0}, "k=0"),
+        ({"size": 5}, "size=5"),
+        ({"false_alarms": 1}, "false_alarms=1"),
+        ({"coreset": 0}, "coreset=0"),
+        ({"layers": [8]}, r"layers=\(8,\)"),
+        ({"layers": []}, r"layers=\(\)"),
+        ({"same_place": True, "coreset": 0.5}, "whole bank"),
+        ({"image_score": "reweighted"}, "takes method='nearest'"),
+        ({"tiles": 0}, "tiles=0"),
+    ],
+)
+def test_impossible_settings_are_named(dinov2, settings, said):
+    with pytest.raises(ValueError, match=said):
+        AnomalyDetector(dinov2, **settings)
+
+
+def test_before_fit_it_says_what_to_call(dinov2, good, tmp_path):
+    new = AnomalyDetector(dinov2)
+    for use in (lambda: new.score(good), lambda: new.save(tmp_path), new.promise):
+        with pytest.raises(NotFittedError, match="call fit"):
+            use()
+    with pytest.raises(ValueError, match="give 2 or more"):
+        new.fit(good[:1])
+
+
+# Pieces
+
+
+def test_the_short_model_shares_weights_and_gives_the_layer(dinov2, good):
+    short = cut_after(dinov2, 4)
+    assert short.model.encoder.layer[0] is dinov2.model.encoder.layer[0]
+    assert len(dinov2.model.encoder.layer) == 8
+    whole = extract_features(dinov2, good[:2], size=112, layers=[4])
+    found = extract_features(short, good[:2], size=112)
+    assert found.patches == pytest.approx(whole.layers[4].patches, abs=1e-5)
+
+
+def test_windows_cover_a_picture_and_put_patches_where_they_are(dinov2, good):
+    reader = PatchReader(dinov2, 112, (4,), tiles=2)
+    (one,) = reader.read(good[:1]).maps
+    assert one.shape == (16, 16, dinov2.dim)
+    large = good[0].resize((224, 224), Image.Resampling.BICUBIC)
+    corner = extract_features(dinov2, [large.crop((0, 0, 112, 112))], size=112, layers=[4])
+    wanted = memory.unit(corner.layers[4].patches[0])
+    assert one[:5, :5] == pytest.approx(wanted[:5, :5], abs=1e-4)
+    for length, side in ((16, 8), (33, 8), (8, 8), (9, 8)):
+        starts = window_starts(length, side)
+        covered = {start + i for start in starts for i in range(side)}
+        assert covered == set(range(length))
+
+
+def test_top_mean_takes_one_patch_at_least():
+    assert top_mean(np.arange(12.0).reshape(3, 4)) == 11
+    assert top_mean(np.arange(12.0).reshape(3, 4), 0.25) == 10
+
+
+# A folder in the layout of MVTec AD
+
+
+@pytest.fixture
+def folder(tmp_path, good, flawed):
+    def put(image, name):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        image.save(tmp_path / name)
+
+    for i, image in enumerate(good[:4]):
+        put(image, f"train/good/{i}.png")
+        put(good[4 + i], f"test/good/{i}.png")
+    mask = Image.new("L", flawed.size)
+    mask.paste(255, (40, 40, 80, 70))
+    for name in ("spot/0", "spot/1", "new/7"):
+        put(flawed, f"test/{name}.png")
+    put(mask, "ground_truth/spot/0_mask.png")
+    return tmp_path
+
+
+def test_a_folder_is_appraised_and_what_is_not_labelled_is_not_counted(
+    dinov2, folder, notebook, caplog
+):
+    layout = read_layout(folder)
+    assert layout.flaws == ("spot",)
+    assert len(layout.train) == 4
+    detector = AnomalyDetector(dinov2, **SMALL).fit(folder / "train/good")
+    found = detector.evaluate(folder)
+    assert "1 pictures count for images and not for pixels: spot/1.png: no mask" in caplog.text
+    assert found.kinds == ("good",) * 4 + ("new", "spot", "spot")
+    assert found.unlabelled == ("new",)
+    assert found.image_auroc.value == 1
+    assert found.by_kind["spot"].n == 2
+    assert found.found.value == 1
+    rows = [0, 1, 2, 3, 5]
+    maps = np.stack([found.scores.map(i) for i in rows])
+    masks = np.zeros(maps.shape, bool)
+    masks[4, 40:70, 40:80] = True
+    pixel, aupro = notebook["pixel_scores"](maps, masks)
+    assert (found.pixel_auroc, found.aupro) == pytest.approx((pixel, aupro), abs=1e-6)
+    assert "Scored and not counted, since no masks are in ground_truth: new" in str(found)
+    also = detector.evaluate(folder, flawed=["new"])
+    assert also.by_kind["new"].image_auroc.value == 1
+    assert also.by_kind["new"].aupro is None
+
+
+def test_a_folder_without_test_pictures_is_named(folder, tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"no picture in test/good or test/KIND"):
+        read_layout(folder / "train")
