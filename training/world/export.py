@@ -4,10 +4,10 @@
 
 writes ``scenes`` and ``views`` below the folder, each with ``train`` and ``test``, and
 ``views/rivals``: for every toy of ``views/test`` another one of its class and colour, in its place.
-Every split is a Hugging Face imagefolder: ``metadata.jsonl`` beside the files that it names. A folder is replaced
-only after all of its new files are written. With ``--contact FILE.png`` or ``--summary`` nothing
-is rendered: a sheet of the pictures that are there is written, or a table of them printed.
-``--rivals`` renders ``views/rivals`` alone.
+Every split is a Hugging Face imagefolder: ``metadata.jsonl`` beside the files that it names. A
+folder is replaced only after all of its new files are written. With ``--contact FILE.png`` or
+``--summary`` nothing is rendered: a sheet of the pictures that are there is written, or a table of
+them printed. ``--rivals`` renders ``views/rivals`` alone.
 """
 
 from __future__ import annotations
