@@ -86,6 +86,23 @@ def claim(key: str, claim: str, *, how: str, measured: str, verdict: Verdict, ce
     _store(f"{current_profile().name}_claims", key, row)
 
 
+def decide(*, holds: Any, fails: Any) -> Verdict:
+    """Return the verdict on a claim: "holds", "does not hold", or "holds in part" between the two.
+
+    Args:
+        holds: Whether what was measured bears the claim out.
+        fails: Whether it refutes it.
+
+    Raises:
+        ValueError: It does both: the rule is at odds with itself.
+    """
+    if holds and fails:
+        raise ValueError("a claim cannot hold and fail: mend the rule")
+    if holds:
+        return "holds"
+    return "does not hold" if fails else "holds in part"
+
+
 def conclude(condition: Any, sentence: str) -> None:
     """Display a sentence that states a result, if its condition holds.
 
