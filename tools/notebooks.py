@@ -6,6 +6,7 @@
               to be committed: outputs, costs, recorded numbers and claims
     run       execute the lessons into build/ and write build/index.html
     evidence  execute the notebooks that measure, notebooks/evidence/, into build/evidence/
+    guides    print what the guides for a lesson say of each notebook
     check     check skeleton, outputs, exercises and costs of the committed notebooks, as the unit
               tests do too
     test      run the committed notebooks under pytest --nbmake and compare the numbers that they
@@ -83,7 +84,7 @@ from pathlib import Path
 import nbformat
 
 from dinov2_helpers.threads import usable_cores
-from tools import headlines, machine, pairing, recorded, rerun
+from tools import guides, headlines, machine, pairing, recorded, rerun
 from tools.checks import check
 from tools.execution import Execution, execute, offline_environment, profile
 from tools.page import write_pages
@@ -164,6 +165,12 @@ def run(project: Project) -> int:
 def run_evidence(project: Project) -> int:
     """Executes the evidence into build/evidence/ and writes its pages; the number of failures."""
     return _into_pages(project, project.evidence(), "evidence/")
+
+
+def show_guides(project: Project) -> int:
+    """Prints what the guides for a lesson say of each notebook."""
+    print(guides.report(project))
+    return 0
 
 
 def _into_pages(project: Project, stems: Sequence[str], place: str) -> int:
@@ -318,7 +325,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     commands = parser.add_subparsers(dest="command", required=True)
-    names = ("sync", "execute", "run", "evidence", "check", "test", "profile", "rerun")
+    names = ("sync", "execute", "run", "evidence", "guides", "check", "test", "profile", "rerun")
     for name in names:
         commands.add_parser(name)
     commands.choices["execute"].add_argument("--all", action="store_true")
@@ -341,6 +348,7 @@ def _do(project: Project, options: argparse.Namespace) -> int:
         "sync": sync_all,
         "run": run,
         "evidence": run_evidence,
+        "guides": show_guides,
         "check": check_all,
         "test": test,
     }

@@ -1,6 +1,7 @@
 """The page build/index.html: the executed notebooks, what they cost and what they found.
 
-Everything is embedded: no script, no font, no style sheet comes from elsewhere.
+Everything is embedded: no script, no font, no style sheet comes from elsewhere. Formulas are MathML,
+which browsers draw by themselves.
 """
 
 import base64
@@ -10,8 +11,12 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
+from jinja2 import pass_context
+from latex2mathml.converter import convert
 from nbconvert import HTMLExporter
+from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 from nbformat import NotebookNode
 from PIL import Image
 from pygments.formatters import HtmlFormatter
@@ -21,6 +26,33 @@ from tools.execution import Execution
 from tools.project import Project
 
 THUMBNAIL = (640, 480)
+
+
+class _Renderer(IPythonRenderer):
+    """Markdown to HTML, with formulas in MathML."""
+
+    def block_math(self, body: str) -> str:
+        return str(convert(body, display="block"))
+
+    def inline_math(self, body: str) -> str:
+        return str(convert(body))
+
+
+class _Exporter(HTMLExporter):
+    """nbconvert's exporter, which would leave formulas to a script from elsewhere."""
+
+    @pass_context
+    def markdown2html(self, context: Any, source: str) -> str:
+        """HTML of a Markdown cell, with its pictures embedded."""
+        cell = context.get("cell", {})
+        renderer = _Renderer(
+            escape=False,
+            attachments=cell.get("attachments", {}),
+            embed_images=True,
+            path=context["resources"]["metadata"]["path"],
+            anchor_link_text=self.anchor_link_text,
+        )
+        return str(MarkdownWithMath(renderer=renderer).render(source))
 
 
 def write_pages(
@@ -42,7 +74,7 @@ def write_pages(
     """
     folder = folder or project.build
     folder.mkdir(parents=True, exist_ok=True)
-    exporter = HTMLExporter(template_name="basic", embed_images=True)
+    exporter = _Exporter(template_name="basic", embed_images=True)
     pictures = {"metadata": {"path": str(project.root / "notebooks")}}
     rows = []
     for execution in executions:
