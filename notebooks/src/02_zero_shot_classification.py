@@ -203,9 +203,10 @@ conclude(
 #
 # $$ B = (X^\top X + \lambda I)^{-1} X^\top Y $$
 #
-# which is ridge regression ([Hoerl & Kennard 1970](https://doi.org/10.1080/00401706.1970.10488634)).
-# The penalty $\lambda$ keeps $B$ small where the pictures say little. The means matter: all CLIP
-# vectors point much the same way, and what all of them share tells no class from another.
+# which is ridge regression ([Hoerl & Kennard
+# 1970](https://doi.org/10.1080/00401706.1970.10488634)). The penalty $\lambda$ keeps $B$ small
+# where the pictures say little. The means matter: all CLIP vectors point much the same way, and
+# what all of them share tells no class from another.
 
 
 # %%
@@ -456,8 +457,8 @@ for name, right in {"CLIP": clip_right, "the bridge": bridge_right}.items():
 # ## Words that were made for DINOv2
 #
 # The bridge borrows a vocabulary from a stranger. One can also train a text encoder *for* DINOv2,
-# which stays as it is: **locked-image tuning** ([Zhai et al. 2022](https://arxiv.org/abs/2111.07991)).
-# Meta did so for the real DINOv2, under the name dino.txt
+# which stays as it is: **locked-image tuning** ([Zhai et al.
+# 2022](https://arxiv.org/abs/2111.07991)). Meta did so for the real DINOv2, under the name dino.txt
 # ([Jose et al. 2025](https://arxiv.org/abs/2412.16334)). Ours is small and reads two languages.
 
 # %%
