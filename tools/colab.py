@@ -374,7 +374,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     projects = {"git": make_repository(project, folder), "wheel": project}
     list(WheelBuilder(str(project.root)).build(directory=str(folder), versions=["standard"]))
     failures = 0
-    for stem in project.stems():
+    for stem in project.lessons():
         if not options.numbers or stem[:2] in options.numbers:
             for variant, origin in projects.items():
                 failures += bool(colab.attempt(origin, stem, variant))

@@ -4,7 +4,9 @@
               change keep their outputs
     execute   execute the notebooks whose outputs are stale (--all: every one) and write what is
               to be committed: outputs, costs, recorded numbers and claims
-    run       execute every notebook into build/ and write build/index.html
+    run       execute the lessons into build/ and write build/index.html
+    evidence  execute the notebooks that measure, notebooks/evidence/, into build/evidence/
+    guides    print what the guides for a lesson say of each notebook
     check     check skeleton, outputs, exercises and costs of the committed notebooks, as the unit
               tests do too
     test      run the committed notebooks under pytest --nbmake and compare the numbers that they
@@ -82,7 +84,7 @@ from pathlib import Path
 import nbformat
 
 from dinov2_helpers.threads import usable_cores
-from tools import headlines, machine, pairing, recorded, rerun
+from tools import guides, headlines, machine, pairing, recorded, rerun
 from tools.checks import check
 from tools.execution import Execution, execute, offline_environment, profile
 from tools.page import write_pages
@@ -140,9 +142,10 @@ def _commit(project: Project, execution: Execution, results: Path) -> None:
     _raise_headline(project, stem)
     pairing.write_notebook(project, stem, execution.notebook)
     media, picture, _ = pairing.finished_picture(execution.notebook)
-    figure = pairing.figure_path(project, stem, media)
-    figure.parent.mkdir(exist_ok=True)
-    figure.write_bytes(picture)
+    if picture:
+        figure = pairing.figure_path(project, stem, media)
+        figure.parent.mkdir(parents=True, exist_ok=True)
+        figure.write_bytes(picture)
 
 
 def _raise_headline(project: Project, stem: str) -> None:
@@ -155,18 +158,42 @@ def _raise_headline(project: Project, stem: str) -> None:
 
 
 def run(project: Project) -> int:
-    """Executes every notebook into build/ and writes the page; the number of failures."""
-    results = _empty(project, "results")
-    folder = _empty(project, "notebooks")
+    """Executes the lessons into build/ and writes their pages; the number of failures."""
+    return _into_pages(project, project.lessons(), "")
+
+
+def run_evidence(project: Project) -> int:
+    """Executes the evidence into build/evidence/ and writes its pages; the number of failures."""
+    return _into_pages(project, project.evidence(), "evidence/")
+
+
+def show_guides(project: Project) -> int:
+    """Prints what the guides for a lesson say of each notebook."""
+    print(guides.report(project))
+    return 0
+
+
+def _into_pages(project: Project, stems: Sequence[str], place: str) -> int:
+    """Executes notebooks and writes a page of each, and an index; the number of failures.
+
+    Args:
+        project: the checkout.
+        stems: names of the notebooks.
+        place: folder in build/, "" or ending in a slash.
+    """
+    results = _empty(project, f"{place}results")
+    folder = _empty(project, f"{place}notebooks")
     # what several notebooks need of data/ is computed once, and kept for the next run
     features = project.build / "features"
     gflops = _measure(project)
     executions = []
-    for stem in project.stems():
+    for stem in stems:
         execution = _execute(project, stem, results, gflops, features)
-        nbformat.write(execution.notebook, folder / f"{stem}.ipynb")
+        nbformat.write(execution.notebook, folder / f"{Path(stem).name}.ipynb")
         executions.append(execution)
-    index = write_pages(project, executions, recorded.read(results / f"{profile()}.json"))
+    numbers = recorded.read(project.results / f"{profile()}.json")
+    numbers |= recorded.read(results / f"{profile()}.json")
+    index = write_pages(project, executions, numbers, project.build / place)
     print(f"\nOpen {index.relative_to(project.root)} in a browser.")
     return sum(execution.error is not None for execution in executions)
 
@@ -299,7 +326,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     commands = parser.add_subparsers(dest="command", required=True)
-    for name in ("sync", "execute", "run", "check", "test", "profile", "rerun"):
+    names = ("sync", "execute", "run", "evidence", "guides", "check", "test", "profile", "rerun")
+    for name in names:
         commands.add_parser(name)
     commands.choices["execute"].add_argument("--all", action="store_true")
     for name in ("profile", "rerun"):
@@ -317,8 +345,15 @@ def _do(project: Project, options: argparse.Namespace) -> int:
         return show_profile(project, _chosen(project, options.stems))
     if options.command == "rerun":
         return run_again(project, _chosen(project, options.stems), options.write)
-    command = {"sync": sync_all, "run": run, "check": check_all, "test": test}[options.command]
-    return command(project)
+    commands = {
+        "sync": sync_all,
+        "run": run,
+        "evidence": run_evidence,
+        "guides": show_guides,
+        "check": check_all,
+        "test": test,
+    }
+    return commands[options.command](project)
 
 
 if __name__ == "__main__":

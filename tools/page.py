@@ -1,6 +1,7 @@
 """The page build/index.html: the executed notebooks, what they cost and what they found.
 
-Everything is embedded: no script, no font, no style sheet comes from elsewhere.
+Everything is embedded: no script, no font, no style sheet comes from elsewhere. Formulas are MathML,
+which browsers draw by themselves.
 """
 
 import base64
@@ -10,8 +11,12 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
+from jinja2 import pass_context
+from latex2mathml.converter import convert
 from nbconvert import HTMLExporter
+from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 from nbformat import NotebookNode
 from PIL import Image
 from pygments.formatters import HtmlFormatter
@@ -23,30 +28,63 @@ from tools.project import Project
 THUMBNAIL = (640, 480)
 
 
+class _Renderer(IPythonRenderer):
+    """Markdown to HTML, with formulas in MathML."""
+
+    def block_math(self, body: str) -> str:
+        return str(convert(body, display="block"))
+
+    def inline_math(self, body: str) -> str:
+        return str(convert(body))
+
+
+class _Exporter(HTMLExporter):
+    """nbconvert's exporter, which would leave formulas to a script from elsewhere."""
+
+    @pass_context
+    def markdown2html(self, context: Any, source: str) -> str:
+        """HTML of a Markdown cell, with its pictures embedded."""
+        cell = context.get("cell", {})
+        renderer = _Renderer(
+            escape=False,
+            attachments=cell.get("attachments", {}),
+            embed_images=True,
+            path=context["resources"]["metadata"]["path"],
+            anchor_link_text=self.anchor_link_text,
+        )
+        return str(MarkdownWithMath(renderer=renderer).render(source))
+
+
 def write_pages(
-    project: Project, executions: Sequence[Execution], numbers: Mapping[str, float]
+    project: Project,
+    executions: Sequence[Execution],
+    numbers: Mapping[str, float],
+    folder: Path | None = None,
 ) -> Path:
     """Writes one page per notebook and the index.
 
     Args:
-        project: the checkout; the pages go to its build folder.
+        project: the checkout.
         executions: the notebooks, in order.
         numbers: the recorded numbers of all of them.
+        folder: where the pages go; None: the checkout's build folder.
 
     Returns:
         Path of the index.
     """
-    exporter = HTMLExporter(template_name="basic", embed_images=True)
+    folder = folder or project.build
+    folder.mkdir(parents=True, exist_ok=True)
+    exporter = _Exporter(template_name="basic", embed_images=True)
     pictures = {"metadata": {"path": str(project.root / "notebooks")}}
     rows = []
     for execution in executions:
         title, _ = pairing.title_and_promise(execution.notebook)
         body, _ = exporter.from_notebook_node(execution.notebook, resources=pictures)
         body = f'<nav><a href="index.html">All notebooks</a></nav><main>{body}</main>'
-        page = project.build / f"{execution.stem}.html"
+        page = folder / f"{Path(execution.stem).name}.html"
         page.write_text(_document(title, body), encoding="utf-8")
         rows.append(_row(execution, page.name, numbers))
-    index = project.build / "index.html"
+    index = folder / "index.html"
     index.write_text(_document("DINOv2 in Practice", _index(rows)), encoding="utf-8")
     return index
 
@@ -81,9 +119,11 @@ def _index(rows: Sequence[str]) -> str:
 
 def _row(execution: Execution, href: str, numbers: Mapping[str, float]) -> str:
     title, promise = pairing.title_and_promise(execution.notebook)
-    headline = '<span class="failed">failed</span> ' + escape(execution.error or "")
-    if execution.error is None:
-        key, meaning = next(iter(execution.notebook.metadata["headline"].items()))
+    headline = ""
+    if execution.error is not None:
+        headline = f'<span class="failed">failed</span> {escape(execution.error)}'
+    key, meaning = next(iter(execution.notebook.metadata["headline"].items()))
+    if execution.error is None and key in numbers:
         headline = (
             f'<span class="headline">{numbers[key]:.3f}</span>'
             f'<br><span class="soft">{escape(meaning)}</span>'

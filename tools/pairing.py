@@ -57,6 +57,7 @@ def write_notebook(project: Project, stem: str, notebook: NotebookNode) -> None:
                 cell.source, {"badge": badge(project, stem), "cost-card": cost_card(project, stem)}
             )
     path = project.notebook(stem)
+    path.parent.mkdir(parents=True, exist_ok=True)
     text = nbformat.writes(notebook) + "\n"
     if not path.exists() or path.read_text(encoding="utf-8") != text:
         path.write_text(text, encoding="utf-8", newline="\n")

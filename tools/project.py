@@ -62,9 +62,21 @@ class Project:
         """Folder of the committed numbers."""
         return self.root / "notebooks" / "results"
 
+    def lessons(self) -> list[str]:
+        """Names of the lessons, as "01_feature_space", in order."""
+        return self._named("")
+
+    def evidence(self) -> list[str]:
+        """Names of the notebooks that measure, as "evidence/01_feature_space", in order."""
+        return self._named("evidence/")
+
     def stems(self) -> list[str]:
-        """Names of the notebooks, as "01_feature_space", in order."""
-        return sorted(path.stem for path in (self.root / "notebooks" / "src").glob("[0-9]*_*.py"))
+        """Names of all notebooks, the lessons first."""
+        return [*self.lessons(), *self.evidence()]
+
+    def _named(self, folder: str) -> list[str]:
+        sources = (self.root / "notebooks" / "src" / folder).glob("[0-9]*_*.py")
+        return sorted(f"{folder}{path.stem}" for path in sources)
 
     def source(self, stem: str) -> Path:
         """Path of the text form that people edit."""

@@ -48,7 +48,7 @@ def _notebooks(project: Project) -> str:
     costs = pairing.read_costs(project)
     rates = [cost["gflops"] for cost in costs.values() if "gflops" in cost]
     rows = []
-    for stem in project.stems():
+    for stem in project.lessons():
         notebook = pairing.read_source(project, stem)
         title, promise = pairing.title_and_promise(notebook)
         key, meaning = next(iter(notebook.metadata["headline"].items()))

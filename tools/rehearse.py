@@ -80,7 +80,7 @@ def rehearse(project: Project, profile: str, numbers: Sequence[str], own: bool) 
     own_pictures(pictures)
     limits = replace(Limits.from_environment(), notebook_seconds=SECONDS)
     failures = 0
-    for stem in project.stems():
+    for stem in project.lessons():
         if numbers and stem[:2] not in numbers:
             continue
         changes = replacements(stem, pictures) if own else None
