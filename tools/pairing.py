@@ -14,11 +14,12 @@ from nbformat import NotebookNode
 from dinov2_helpers.models import PROFILES, WEIGHTS
 from tools import blocks, imports, syntax
 from tools.project import Project
-from tools.setup_cell import setup_cell_of
+from tools.setup_cell import as_comments, setup_cell_of
 
 COMMITTED_PROFILE = "tiny"
 PACKAGES = ("dinov2_helpers", "dinov2_scale")  # those of our own that notebooks import
 FINISHED_PICTURE = "finished-picture"
+FIGURES = "](figures/"  # how a link to a figure begins in a source
 KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
 
 
@@ -38,7 +39,7 @@ def read_source(project: Project, stem: str) -> NotebookNode:
 
 
 def read_notebook(project: Project, stem: str) -> NotebookNode:
-    """The committed notebook.
+    """The committed notebook, with pictures as its source names them.
 
     Raises:
         FileNotFoundError: it was never made.
@@ -46,7 +47,22 @@ def read_notebook(project: Project, stem: str) -> NotebookNode:
     path = project.notebook(stem)
     if not path.exists():
         raise FileNotFoundError(f"{path.name} does not exist: run `make notebooks`")
-    return nbformat.read(path, as_version=4)
+    notebook = nbformat.read(path, as_version=4)
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            cell.source = cell.source.replace(published_figures(project), FIGURES)
+    return notebook
+
+
+def published_figures(project: Project) -> str:
+    """How a link to a figure begins in a committed notebook.
+
+    A notebook on Colab is alone: its pictures have to be named by their public address. While there
+    is none, the notebook shows them wherever it lies in its folder, and on Colab it does not.
+    """
+    if not project.repository:
+        return FIGURES
+    return f"](https://raw.githubusercontent.com/{project.repository}/main/notebooks/figures/"
 
 
 def write_notebook(project: Project, stem: str, notebook: NotebookNode) -> None:
@@ -69,8 +85,8 @@ def renew_setup_cell(project: Project, stem: str) -> None:
     text = path.read_text(encoding="utf-8")
     before, marker, rest = text.partition("# %%\n")
     cell, *after = re.split(r"\n+(?=# %%)", rest, maxsplit=1)
-    current = setup_cell_of(project)
-    if "google.colab" in cell and cell != current:
+    current = as_comments(setup_cell_of(project))
+    if "course.setup()" in cell and cell != current:
         renewed = "\n\n".join([before + marker + current, *after])
         path.write_text(renewed, encoding="utf-8", newline="\n")
 
@@ -104,7 +120,7 @@ def fingerprint(project: Project, notebook: NotebookNode) -> str:
     codes = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
     modules = imports.find_modules(project.root, PACKAGES)
     asked: set[str] = set()
-    for code in filter(syntax.is_python, codes):
+    for code in filter(syntax.is_python, map(syntax.as_python, codes)):
         asked |= imports.targets(imports.statements(code), modules)
     used = imports.reached(asked, modules)
     digest = hashlib.sha256()
