@@ -101,6 +101,18 @@ class PaperColab:
         return (self.folder / "constraints").read_text().splitlines()
 
 
+def requires():
+    """What the metadata of the package say, made of pyproject.toml as its wheel has it."""
+    project = Project().pyproject["project"]
+    lines = list(project["dependencies"])
+    for extra, asked in project["optional-dependencies"].items():
+        for line in asked:
+            requirement, _, marker = line.partition(";")
+            both = " and ".join(filter(None, [marker.strip(), f"extra == '{extra}'"]))
+            lines.append(f"{requirement}; {both}")
+    return lines
+
+
 @pytest.fixture
 def paper(tmp_path, monkeypatch):
     paper = PaperColab(tmp_path)
@@ -112,6 +124,7 @@ def paper(tmp_path, monkeypatch):
     owners = {module: [name] for module, name in MODULES.items()}
     monkeypatch.setattr(metadata, "packages_distributions", lambda: owners)
     monkeypatch.setattr(metadata, "version", paper.version)
+    monkeypatch.setattr(metadata, "requires", lambda _: requires())
     monkeypatch.setattr(importlib.util, "find_spec", paper.find_spec)
     monkeypatch.setattr("dinov2_helpers.course.about", lambda: "Profile tiny")
     monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
@@ -256,7 +269,8 @@ def test_a_package_that_lies_there_without_being_installed_is_said(paper, monkey
         paper.run()
 
 
-def test_what_is_required_is_what_pyproject_says():
+def test_what_is_required_is_what_pyproject_says(monkeypatch):
+    monkeypatch.setattr(metadata, "requires", lambda _: requires())
     asked = {str(Requirement(line)) for line in Project().dependencies}
     assert {str(requirement) for requirement in requirements()} == asked - NOT_NEEDED
     assert {requirement.name for requirement in requirements()} > TOGETHER
@@ -274,7 +288,7 @@ print(*{name.partition(".")[0] for name in set(sys.modules) - before})
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     )
     others = set(said.stdout.split()) - sys.stdlib_module_names - {"dinov2_helpers"}
-    assert others <= {"PIL", "packaging", "psutil", "safetensors", "tqdm"}
+    assert others <= {"PIL", "numpy", "packaging", "psutil", "safetensors", "tqdm"}
 
 
 @pytest.fixture

@@ -21,6 +21,8 @@ PACKAGES = ("dinov2_helpers", "dinov2_scale")  # those of our own that notebooks
 FINISHED_PICTURE = "finished-picture"
 FIGURES = "](figures/"  # how a link to a figure begins in a source
 KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
+# with the commands to the shell that Python alone does not know
+LANGUAGE = {"name": "python", "pygments_lexer": "ipython3"}
 
 
 def read_source(project: Project, stem: str) -> NotebookNode:
@@ -28,7 +30,7 @@ def read_source(project: Project, stem: str) -> NotebookNode:
     notebook = jupytext.read(project.source(stem))
     metadata = {key: value for key, value in notebook.metadata.items() if key == "headline"}
     notebook.metadata = nbformat.from_dict(
-        {"kernelspec": KERNEL, "language_info": {"name": "python"}} | metadata
+        {"kernelspec": KERNEL, "language_info": LANGUAGE} | metadata
     )
     notebook.nbformat, notebook.nbformat_minor = 4, 5
     for number, cell in enumerate(notebook.cells, start=1):
@@ -72,6 +74,8 @@ def write_notebook(project: Project, stem: str, notebook: NotebookNode) -> None:
             cell.source = blocks.fill(
                 cell.source, {"badge": badge(project, stem), "cost-card": cost_card(project, stem)}
             )
+        if cell.cell_type == "markdown":
+            cell.source = cell.source.replace(FIGURES, published_figures(project))
     path = project.notebook(stem)
     path.parent.mkdir(parents=True, exist_ok=True)
     text = nbformat.writes(notebook) + "\n"
