@@ -39,11 +39,14 @@ from hatchling.builders.wheel import WheelBuilder
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from nbformat import NotebookNode, v4
+from packaging.requirements import Requirement
 from traitlets.config import Config
 
+from dinov2_helpers.colab import NOT_NEEDED
 from tools import pairing
 from tools.project import Project
-from tools.setup_cell import COLAB_HAS, setup_cell
+from tools.setup_cell import setup_cell
+from tools.syntax import as_python
 
 REPOSITORY = "owner/dinov2-in-practice"  # any name: git is told that it is the bare clone
 VARIANTS = {"git": REPOSITORY, "wheel": ""}
@@ -131,7 +134,8 @@ def make_template(folder: Path, other: Sequence[str]) -> Path:
     """The site-packages of all stand-ins, with other versions of some packages if so wanted."""
     source = Path(sysconfig.get_path("purelib"))
     template = make_python(folder / "template")
-    roots = (COLAB_HAS - {"jupyterlab"}) | {"diffusers", "transformers"} | KERNEL_AND_TOOLS
+    asked = {normal(Requirement(line).name) for line in Project().dependencies}
+    roots = (asked - NOT_NEEDED) | KERNEL_AND_TOOLS
     for files in shipped(source, roots, LACKS | NEVER).values():
         for file in files:
             if (source / file).is_file():
@@ -214,7 +218,7 @@ def imports(notebook: NotebookNode) -> str:
     lines = []
     for cell in notebook.cells:
         if cell.cell_type == "code":
-            statements = ast.walk(ast.parse(cell.source))
+            statements = ast.walk(ast.parse(as_python(cell.source)))
             lines += [
                 ast.unparse(s) for s in statements if isinstance(s, ast.Import | ast.ImportFrom)
             ]
@@ -228,7 +232,7 @@ def tried(project: Project, stem: str, variant: str, full: bool) -> NotebookNode
     """
     notebook = pairing.read_source(project, stem)
     codes = [cell for cell in notebook.cells if cell.cell_type == "code"]
-    codes[0].source = setup_cell(VARIANTS[variant], project.dependencies)
+    codes[0].source = setup_cell(VARIANTS[variant])
     probed = [v4.new_code_cell(BEFORE), codes[0]]
     probed += codes[1:] if full else [v4.new_code_cell(imports(notebook))]
     again = v4.new_code_cell(codes[0].source)

@@ -257,7 +257,7 @@ async def _within_limits(run: Coroutine[Any, Any, Any], watch: ProcessWatch) -> 
 def strip(notebook: NotebookNode) -> None:
     """Removes what differs from run to run or cannot work later: times, versions, widgets."""
     notebook.metadata.pop("widgets", None)
-    notebook.metadata["language_info"] = {"name": "python"}
+    notebook.metadata["language_info"] = dict(pairing.LANGUAGE)
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)
         if cell.cell_type == "code":

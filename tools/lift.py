@@ -6,6 +6,7 @@ from typing import Any
 from nbformat import NotebookNode
 
 from tools.checks import exercises, solution_code, wrong_answers
+from tools.syntax import as_python
 
 
 def lift(notebook: NotebookNode, *names: str) -> dict[str, Any]:
@@ -26,7 +27,7 @@ def lift(notebook: NotebookNode, *names: str) -> dict[str, Any]:
         statement
         for cell in notebook.cells
         if cell.cell_type == "code" and not cell.metadata.get("tags")
-        for statement in ast.parse(cell.source).body
+        for statement in ast.parse(as_python(cell.source)).body
     ]
     definitions = {name: node for node in statements for name in _defined_names(node)}
     wanted: set[str] = set()

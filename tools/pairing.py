@@ -14,12 +14,15 @@ from nbformat import NotebookNode
 from dinov2_helpers.models import PROFILES, WEIGHTS
 from tools import blocks, imports, syntax
 from tools.project import Project
-from tools.setup_cell import setup_cell_of
+from tools.setup_cell import as_comments, setup_cell_of
 
 COMMITTED_PROFILE = "tiny"
 PACKAGES = ("dinov2_helpers", "dinov2_scale")  # those of our own that notebooks import
 FINISHED_PICTURE = "finished-picture"
+FIGURES = "](figures/"  # how a link to a figure begins in a source
 KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
+# with the commands to the shell that Python alone does not know
+LANGUAGE = {"name": "python", "pygments_lexer": "ipython3"}
 
 
 def read_source(project: Project, stem: str) -> NotebookNode:
@@ -27,7 +30,7 @@ def read_source(project: Project, stem: str) -> NotebookNode:
     notebook = jupytext.read(project.source(stem))
     metadata = {key: value for key, value in notebook.metadata.items() if key == "headline"}
     notebook.metadata = nbformat.from_dict(
-        {"kernelspec": KERNEL, "language_info": {"name": "python"}} | metadata
+        {"kernelspec": KERNEL, "language_info": LANGUAGE} | metadata
     )
     notebook.nbformat, notebook.nbformat_minor = 4, 5
     for number, cell in enumerate(notebook.cells, start=1):
@@ -38,7 +41,7 @@ def read_source(project: Project, stem: str) -> NotebookNode:
 
 
 def read_notebook(project: Project, stem: str) -> NotebookNode:
-    """The committed notebook.
+    """The committed notebook, with pictures as its source names them.
 
     Raises:
         FileNotFoundError: it was never made.
@@ -46,7 +49,22 @@ def read_notebook(project: Project, stem: str) -> NotebookNode:
     path = project.notebook(stem)
     if not path.exists():
         raise FileNotFoundError(f"{path.name} does not exist: run `make notebooks`")
-    return nbformat.read(path, as_version=4)
+    notebook = nbformat.read(path, as_version=4)
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            cell.source = cell.source.replace(published_figures(project), FIGURES)
+    return notebook
+
+
+def published_figures(project: Project) -> str:
+    """How a link to a figure begins in a committed notebook.
+
+    A notebook on Colab is alone: its pictures have to be named by their public address. While there
+    is none, the notebook shows them wherever it lies in its folder, and on Colab it does not.
+    """
+    if not project.repository:
+        return FIGURES
+    return f"](https://raw.githubusercontent.com/{project.repository}/main/notebooks/figures/"
 
 
 def write_notebook(project: Project, stem: str, notebook: NotebookNode) -> None:
@@ -56,6 +74,8 @@ def write_notebook(project: Project, stem: str, notebook: NotebookNode) -> None:
             cell.source = blocks.fill(
                 cell.source, {"badge": badge(project, stem), "cost-card": cost_card(project, stem)}
             )
+        if cell.cell_type == "markdown":
+            cell.source = cell.source.replace(FIGURES, published_figures(project))
     path = project.notebook(stem)
     path.parent.mkdir(parents=True, exist_ok=True)
     text = nbformat.writes(notebook) + "\n"
@@ -69,8 +89,8 @@ def renew_setup_cell(project: Project, stem: str) -> None:
     text = path.read_text(encoding="utf-8")
     before, marker, rest = text.partition("# %%\n")
     cell, *after = re.split(r"\n+(?=# %%)", rest, maxsplit=1)
-    current = setup_cell_of(project)
-    if "google.colab" in cell and cell != current:
+    current = as_comments(setup_cell_of(project))
+    if "course.setup()" in cell and cell != current:
         renewed = "\n\n".join([before + marker + current, *after])
         path.write_text(renewed, encoding="utf-8", newline="\n")
 
@@ -104,7 +124,7 @@ def fingerprint(project: Project, notebook: NotebookNode) -> str:
     codes = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
     modules = imports.find_modules(project.root, PACKAGES)
     asked: set[str] = set()
-    for code in filter(syntax.is_python, codes):
+    for code in filter(syntax.is_python, map(syntax.as_python, codes)):
         asked |= imports.targets(imports.statements(code), modules)
     used = imports.reached(asked, modules)
     digest = hashlib.sha256()

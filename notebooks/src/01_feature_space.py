@@ -29,6 +29,11 @@
 # <!-- cost-card:begin --><!-- cost-card:end -->
 
 # %%
+from importlib.util import find_spec
+
+if not find_spec("dinov2_helpers"):
+    import google.colab  # only there is it installed here; elsewhere run `make setup` first
+    # !pip install -q --no-deps dinov2_in_practice-*.whl || echo "Upload the wheel, as said above"
 from dinov2_helpers import course
 
 course.setup()
