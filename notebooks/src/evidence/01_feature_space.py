@@ -129,7 +129,7 @@ pictures_test = pictures_of(test)
 # Does a [t-SNE](https://www.jmlr.org/papers/v9/vandermaaten08a.html) map of three pictures show
 # which of them are alike? The article draws one with a perplexity of two and says that similar
 # pictures gather by themselves and classes part. Each of three points has two others, and a
-# perplexity of two means that both count alike and nothing of the features should be left. Random
+# perplexity of two means that both count alike: nothing of the features should be left. Random
 # triples, two pictures of a class and one of another, go through the article's own call, and so
 # do random numbers. The number is the **contrast**: the distance of the two that belong together
 # over their mean distance to the third; one is no contrast.
@@ -201,8 +201,8 @@ record("01.tsne3_contrast_map", on_map.value)
 conclude(
     in_space.high < 0.9 and on_map.low > 0.98 and random_map.low > 0.98,
     f"In the space the two are much closer to each other than to the third (contrast "
-    f"{in_space:.2f}). On the map of three the contrast is {on_map:.3f}, and that of random numbers "
-    f"{random_map:.3f}: **the map shows nothing of it**.",
+    f"{in_space:.2f}). On the map of three the contrast is {on_map:.3f}, and that of random "
+    f"numbers {random_map:.3f}: **the map shows nothing of it**.",
 )
 claim(
     "01.tsne_of_three",
@@ -265,10 +265,8 @@ for name in vectors:
     for task in ("class", "surface", "colour"):
         row += [right[name, task][is_portrait].mean(), right[name, task][~is_portrait].mean()]
     table.append(row)
-    intervals = [
-        f"{task} {share(right[name, task]):.2f}" for task in ("class", "surface", "colour")
-    ]
-    print(f"{name:>17}: " + "  ".join(intervals))
+    for task in ("class", "surface", "colour"):
+        print(f"{name:>17}: {task:>7} {share(right[name, task]):.2f}")
 
 columns = []
 for task in ("class", "surface", "colour"):
@@ -298,7 +296,7 @@ record("01.knn_surface_mean_patch", right["mean patch", "surface"][is_portrait].
 conclude(
     portrait.low > max(histogram.high, pixels.high),
     f"By CLS the class of {portrait:.0%} of the portraits is found and of {wide:.0%} of the wide "
-    f"pictures; what knows nothing reaches {max(histogram.value, pixels.value):.0%} of the portraits.",
+    f"pictures; what knows nothing finds {max(histogram.value, pixels.value):.0%} of those.",
 )
 
 
@@ -316,8 +314,8 @@ record("01.knn_class_both_over_cls", both_over_cls.value)
 conclude(
     cls_over_mean.low > 0 and mean_over_cls.low > 0 and both_over_cls.value < 0,
     "For neighbours of one class take **CLS**: it finds more than the mean patch by "
-    f"{cls_over_mean:+.2f}, and both side by side change that by {both_over_cls:+.2f}. For the ground "
-    f"take the **mean patch**: {mean_over_cls:+.2f} over CLS.",
+    f"{cls_over_mean:+.2f}, and both side by side change that by {both_over_cls:+.2f}. For the "
+    f"ground take the **mean patch**: {mean_over_cls:+.2f} over CLS.",
 )
 
 # %% [markdown]
@@ -552,7 +550,7 @@ plotting.show(
 
 # %%
 def consistency_verdict(own, gain):
-    """On Intervals, one for each angle: share closer to the own toy; gain over what knows nothing."""
+    """On Intervals, one an angle: share closer to the own toy, gain over what knows nothing."""
     sure = all(one.low > 0.75 for one in own)
     beats = all(one.low > 0 for one in gain)
     a_coin = any(one.low <= 0.5 for one in own)
@@ -1070,9 +1068,8 @@ cost_all = paired(all_wrong, as_trained)
 cost_mixed = paired(mixed, as_trained)
 record("01.wrong_normalisation_cost", -cost_all.value)
 record("01.wrong_normalisation_cost_queries", -cost_mixed.value)
-print(
-    f"as trained {share(as_trained):.2f}, all wrong {share(all_wrong):.2f}, queries {share(mixed):.2f}"
-)
+print(f"as trained {share(as_trained):.2f}")
+print(f"all wrong {share(all_wrong):.2f}, queries only {share(mixed):.2f}")
 print(f"all wrong: {cost_all:+.3f}; queries only: {cost_mixed:+.3f}; cosine {bootstrap(moved):.3f}")
 
 # %% [markdown]
