@@ -144,14 +144,18 @@ def contrast(points):
 
 
 def tsne_of_three(vectors):
-    """The article's map of three vectors: (3, 2)."""
-    return TSNE(n_components=2, perplexity=2).fit_transform(vectors.astype(np.float32))
+    """The article's map of three vectors, (3, 2), and how far its cost is from the least, zero."""
+    tsne = TSNE(n_components=2, perplexity=2)
+    points = tsne.fit_transform(vectors.astype(np.float32))
+    return points, tsne.kl_divergence_
 
 
 # %% [markdown]
 # The rule, before the number. A map that shows at least half of the contrast that there is in the
 # space is of use; one that shows less than a tenth is not, as nobody sees that. In between, in
-# part.
+# part. It speaks of maps whose cost has come down to its least, zero for three points. A few stop
+# short of it, of pictures and of random numbers; they show where the descent gave up, are counted,
+# and left out.
 
 
 # %%
@@ -177,30 +181,41 @@ cls_train, mean_train = layers_of(train)  # (layers, N, D) each
 cls_test, mean_test = layers_of(test)
 
 # %%
+ARRIVED = 0.001  # of the cost, in nats
+
 random = np.random.default_rng(0)
 of_maps = []
 of_spaces = []
 of_random = []
-for _ in range(24):
-    name, other = random.choice(samples.CLASS_NAMES, 2, replace=False)
-    pair = random.choice(np.flatnonzero(class_test == name), 2, replace=False)
-    third = random.choice(np.flatnonzero(class_test == other))
+stopped_short = 0
+for _ in range(40):
+    class_of_two, class_of_third = random.choice(samples.CLASS_NAMES, 2, replace=False)
+    pair = random.choice(np.flatnonzero(class_test == class_of_two), 2, replace=False)
+    third = random.choice(np.flatnonzero(class_test == class_of_third))
     triple = cls_test[-1][[*pair, third]]  # (3, D)
     of_spaces.append(contrast(triple))
-    of_maps.append(contrast(tsne_of_three(triple)))
-    of_random.append(contrast(tsne_of_three(random.normal(size=triple.shape))))
+    for vectors_of_three, contrasts in (
+        (triple, of_maps),
+        (random.normal(size=triple.shape), of_random),
+    ):
+        points, cost = tsne_of_three(vectors_of_three)
+        if cost < ARRIVED:
+            contrasts.append(contrast(points))
+        else:
+            stopped_short += 1
 
 in_space = bootstrap(of_spaces)
 on_map = bootstrap(of_maps)
 random_map = bootstrap(of_random)
 print(f"contrast in the space {in_space:.3f}, on the map {on_map:.3f}, of noise {random_map:.3f}")
+print(f"{stopped_short} of {2 * len(of_spaces)} maps stopped short of their minimum")
 
 # %%
 record("01.tsne3_contrast_space", in_space.value)
 record("01.tsne3_contrast_map", on_map.value)
 conclude(
-    in_space.high < 0.9 and on_map.low > 0.98 and random_map.low > 0.98,
-    f"In the space the two are much closer to each other than to the third (contrast "
+    in_space.high < on_map.low and random_map.low > 0.98,
+    f"In the space the two are closer to each other than to the third (contrast "
     f"{in_space:.2f}). On the map of three the contrast is {on_map:.3f}, and that of random "
     f"numbers {random_map:.3f}: **the map shows nothing of it**.",
 )
@@ -579,8 +594,27 @@ for degrees, column in JUDGED.items():
     others = ", ".join(f"{name} {by_angle[name][column]:.2f}" for name in list(clean)[1:])
     print(f"{degrees:>3} degrees: CLS {own_at[-1]:.2f}, {others}; gain {gain_at[-1]:+.2f}")
 
-consistency = consistency_verdict(own_at, gain_at)
-print(consistency)
+
+# %%
+conclude(
+    min(one.low for one in own_at) > 0.5 and min(one.low for one in gain_at) <= 0,
+    f"A view is closer to its own toy than to the rival in {own_at[1]:.0%} at a right angle and in "
+    f"{own_at[2]:.0%} from behind: far from a coin. But what knows nothing is seldom much worse; "
+    f"the gain over the better of histogram and pixels is {gain_at[0]:+.2f} at the small angle, "
+    f"{gain_at[1]:+.2f} at the right one, {gain_at[2]:+.2f} at the largest: **the very toy is told "
+    "from its like hardly better by DINOv2 than by second colours and shadows**.",
+)
+claim(
+    "01.geometric_consistency",
+    "The same object from another viewpoint has close features",
+    how="CLS: own toy, turned by 30°, 90°, 180°, against another of its class and colour in its "
+    "place; pixels and colour histogram beside it; intervals over toys",
+    measured=f"own toy closer in {own_at[0]:.0%}, {own_at[1]:.0%}, {own_at[2]:.0%} (a coin 50 %); "
+    f"over the best that knows nothing {gain_at[0]:+.2f}, {gain_at[1]:+.2f}, {gain_at[2]:+.2f}. "
+    "(The embedded model was trained with renders of one toy as pairs.)",
+    verdict=consistency_verdict(own_at, gain_at),
+    cell="Geometric consistency",
+)
 
 # %% [markdown]
 # ## Robustness
@@ -620,8 +654,8 @@ for kind in ("relit", "occluded"):
     same_camera = 24 * toys + turns  # rows of the unchanged views
     for name, x in described(pictures_of(scenes)).items():
         own, other = clean[name]
-        hits = closer_than_rival(x, own[same_camera], other[same_camera])
-        rendered[kind, name] = hits[np.argsort(toys, kind="stable")].reshape(n_toys, -1)
+        is_own = closer_than_rival(x, own[same_camera], other[same_camera])
+        rendered[kind, name] = is_own[np.argsort(toys, kind="stable")].reshape(n_toys, -1)
     parts = [f"{name} {over_toys(rendered[kind, name]):.2f}" for name in clean]
     print(f"{kind:>8}: " + ", ".join(parts))
 
@@ -783,8 +817,31 @@ for kind, stepped in (("relit", "light"), ("occluded", "hidden")):
     record(f"01.{kind}_closer_than_rival_over_ignorant", gain_of[kind].value)
     print(f"{kind:>8}: own {own_of[kind]:.2f}, gain {gain_of[kind]:+.2f}, borne {outcome[kind]}")
 
-robustness = robustness_verdict(outcome["relit"], outcome["occluded"])
-print(robustness)
+
+# %%
+conclude(
+    min(own_of["relit"].low, own_of["occluded"].low) > 0.75
+    and max(gain_of["relit"].low, gain_of["occluded"].low) <= 0,
+    f"Under another sun CLS stays with its own toy in {own_of['relit']:.0%}, behind a prop in "
+    f"{own_of['occluded']:.0%}, **but what knows nothing does no worse** (gain "
+    f"{gain_of['relit']:+.2f} and {gain_of['occluded']:+.2f}): the same camera makes it easy.",
+)
+conclude(
+    kept["light"].low > kept["hidden"].high,
+    f"The class tells more. In a third of the light {kept['light']:.0%} of the right answers are "
+    f"kept; **with half of the toy's pixels hidden {kept['hidden']:.0%}**.",
+)
+claim(
+    "01.robustness",
+    "Features are robust to lighting and occlusion",
+    how="rendered suns and props against a rival of the same class and colour; k-NN answers kept "
+    "at 0.3 of the light and with half of the toy's own pixels hidden",
+    measured=f"own toy closer in {own_of['relit']:.0%} relit, {own_of['occluded']:.0%} occluded; "
+    f"over the best that knows nothing {gain_of['relit']:+.2f}, {gain_of['occluded']:+.2f}; right "
+    f"answers kept: {kept['light']:.0%} dark, {kept['hidden']:.0%} half hidden",
+    verdict=robustness_verdict(outcome["relit"], outcome["occluded"]),
+    cell="Robustness",
+)
 
 # %% [markdown]
 # ## A hierarchy in the layers
@@ -904,8 +961,30 @@ for task, hits in probed.items():
 texture_controls = [controls["texture", name].astype(float) for name in ("histogram", "pixels")]
 texture_gain = bootstrap(probed["texture"][0] - max(texture_controls, key=np.mean))
 print(f"texture in the first layer over what knows nothing: {texture_gain:+.2f}")
-hierarchy = hierarchy_verdict(late["class"], [late["colour"], late["texture"]], texture_gain)
-print(hierarchy)
+
+# %%
+conclude(
+    late["class"].low > 0.5 and late["texture"].high < 0.5 and late["colour"].low <= 0.5,
+    f"Of what the last layer reads of the class {late['class']:.0%} is not yet in the first: **the "
+    f"class has to be made**. Of the texture {late['texture']:.0%} is late. But of the colour, as "
+    f"low-level as a property can be, {late['colour']:.0%} is late too.",
+)
+conclude(
+    all(hits[-1].mean() > hits[0].mean() for hits in probed.values()),
+    "Nothing is thrown away on the way up: the last layer reads **every property better than the "
+    "first**, the low-level ones among them.",
+)
+claim(
+    "01.semantic_hierarchy",
+    "Early layers hold texture, late layers concepts",
+    how="linear probes of CLS and mean patch, first against last layer; texture is the surface in "
+    "grey pictures; lateness: what the last layer reads above chance and the first does not",
+    measured=f"late: class {late['class']:.0%}, texture {late['texture']:.0%}, colour "
+    f"{late['colour']:.0%}; texture in the first layer over a histogram or pixels "
+    f"{texture_gain:+.2f}",
+    verdict=hierarchy_verdict(late["class"], [late["colour"], late["texture"]], texture_gain),
+    cell="A hierarchy in the layers",
+)
 
 # %% [markdown]
 # ## Points found again
@@ -968,31 +1047,40 @@ def patch_pixels(picture):
 
 # %%
 STEPS = (1, 2, 3, 4, 6)  # of 15 degrees
-NAMES = ("last layer", "last layer, mutual", "middle layer", "pixels", "same place")
+MATCHING = {
+    "last layer": {"mutual": False},
+    "last layer, mutual": {"mutual": True},
+    "middle layer": {"mutual": False, "layer": middle},
+}
+NAMES = (*MATCHING, "pixels", "same place")
+patch_rows, patch_columns = np.divmod(np.arange(256), 16)
+CENTRES = (
+    np.stack([patch_columns, patch_rows], axis=1) * 14 + 7.0
+)  # (256, 2), x and y of the patches
 
 
-def places_found(i, j, name):
-    """Points (m, 2) of view i and the places (m, 2) that a method gives for them in view j."""
-    settings = {"mutual": name.endswith("mutual"), "layer": middle if "middle" in name else -1}
-    pair = correspondences(dinov2, only(of_views, i), only(of_views, j), **settings)
-    if name == "pixels":
-        nearest = search(patch_pixels(pictures_views[i]), patch_pixels(pictures_views[j]), k=1)
-        cells = nearest.rows[pair.cells_a @ [16, 1], 0]  # (m,)
-        return pair.points_a, np.stack([cells % 16, cells // 16], axis=1) * 14 + 7
-    return pair.points_a, pair.points_a if name == "same place" else pair.points_b
+def places_found(i, j):
+    """By method: places (256, 2) in view j of the patches of view i, NaN without a match."""
+    nearest = search(patch_pixels(pictures_views[i]), patch_pixels(pictures_views[j]), k=1)
+    found = {"pixels": CENTRES[nearest.rows[:, 0]], "same place": CENTRES}
+    for name, settings in MATCHING.items():
+        pair = correspondences(dinov2, only(of_views, i), only(of_views, j), **settings)
+        places = np.full((256, 2), np.nan)
+        places[pair.cells_a @ [16, 1]] = pair.points_b
+        found[name] = places
+    return found
 
 
 def matches_right(i, j):
     """By method: which matches are right, among patches of the toy that view j shows."""
-    on_toy = views.instance_mask(i) > 0
+    x, y = CENTRES.astype(int).T
+    truth, visible = true_places(views, i, j, CENTRES)
+    judged = (views.instance_mask(i)[y, x] > 0) & visible  # (256,)
     hits = {}
-    for name in NAMES:
-        points, found = places_found(i, j, name)
-        places, visible = true_places(views, i, j, points)
-        x, y = points.astype(int).T
-        judged = on_toy[y, x] & visible
-        distance = np.linalg.norm(found - places, axis=1)
-        hits[name] = distance[judged] <= dinov2.patch_size
+    for name, places in places_found(i, j).items():
+        matched_here = judged & np.isfinite(places[:, 0])
+        distance = np.linalg.norm(places - truth, axis=1)
+        hits[name] = distance[matched_here] <= dinov2.patch_size
     return hits
 
 
@@ -1039,6 +1127,30 @@ for name in ("last layer", "middle layer", "pixels", "same place"):
 record("01.match_mutual_30", matched["last layer, mutual"][1].value)
 for k, angle in enumerate(apart):
     print(f"{angle} degrees: " + ", ".join(f"{name} {matched[name][k]:.2f}" for name in NAMES))
+
+
+# %%
+def lead(better, worse, k):
+    """How much a rate exceeds another's on the same pairs of views at step k; over toys."""
+    return rate_over_toys(rates[better][:, :, k] - rates[worse][:, :, k])
+
+
+over_pixels = lead("last layer", "pixels", 1)
+over_middle = lead("last layer", "middle layer", 1)
+mutual_gain = lead("last layer, mutual", "last layer", 1)
+over_place = lead("last layer", "same place", 1)
+still = lead("same place", "last layer", 0)
+kept_mutual = (
+    n_matches["last layer, mutual"][:, :, 1].sum() / n_matches["last layer"][:, :, 1].sum()
+)
+conclude(
+    over_pixels.low > 0 and mutual_gain.low > 0 and still.low > 0,
+    f"At the second angle the last layer finds {matched['last layer'][1]:.0%} of the places, "
+    f"{over_pixels:+.2f} over pixels, {over_place:+.2f} over *nothing moved* and "
+    f"{over_middle:+.2f} over the middle layer. Mutual matches are {kept_mutual:.0%} of "
+    f"them and right more often, by {mutual_gain:+.2f}. At the smallest angle *nothing moved* "
+    f"is better by {still:+.2f}: **what hardly moves needs no features**.",
+)
 
 # %% [markdown]
 # ## The wrong normalisation
