@@ -799,7 +799,8 @@ conclude(
     and last_level["16 x 16 pixels"].low > last_level["CLS"].high,
     f"Gentle changes leave {first_level['CLS']:.0%} of the pictures with their own toy by CLS, "
     f"harsh ones {last_level['CLS']:.0%}. The small pixels are steadier, "
-    f"{last_level['16 x 16 pixels']:.0%} at the last level: **to find the same shot again takes no understanding**.",
+    f"{last_level['16 x 16 pixels']:.0%} at the last level: **to find the same "
+    "shot again takes no understanding**.",
 )
 
 # %% [markdown]
