@@ -1287,5 +1287,5 @@ record("01.knn_class_112_over_224", smaller.value)
 conclude(
     smaller.high < 0 and larger.low <= 0 <= larger.high,
     f"Half the side costs {smaller:+.2f}; a quarter more changes {larger:+.2f}, which cannot be "
-    "told from nothing: **more patches of the same detail give nothing** to this model.",
+    "told from nothing: **no gain from more patches of the same detail is seen**.",
 )
