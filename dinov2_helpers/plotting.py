@@ -357,7 +357,7 @@ def intervals(
     names = [_shown(name) for name in rows]
     ax.set_yticks(range(len(names)), names, parse_math=False)
     ax.set(**axes)
-    ax.invert_yaxis()
+    ax.set_ylim(len(names) - 0.5, -0.5)
     ax.grid(color="#dddddd", axis="x")
     _plain(ax.title, ax.xaxis.label, ax.yaxis.label)
     return figure
