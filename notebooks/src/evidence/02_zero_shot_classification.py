@@ -253,7 +253,7 @@ conclude(
 # ## What is a wording worth?
 #
 # CLIP has read captions, so a name is put into a template, and several templates are averaged
-# ([Radford et al. 2021](https://arxiv.org/abs/2103.00020), section 3.1.4). All wordings name the
+# ([Radford et al. 2021](https://arxiv.org/abs/2103.00020)). All wordings name the
 # same pictures, so their differences are paired; six are looked at, so the intervals are
 # made wider to hold together (Bonferroni).
 
