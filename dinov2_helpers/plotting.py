@@ -340,6 +340,30 @@ def curves(
 
 
 @rc_context(STYLE)
+def intervals(
+    rows: Mapping[str, tuple[float, float, float]], *, alt: str, level: Level = None, **axes: Any
+) -> Figure:
+    """Draw values with their intervals, (value, low, high) by name, from top to bottom.
+
+    `level` is where to draw a dashed line, and its name: chance, a baseline.
+    """
+    figure, [[ax]] = _figure(alt, 9, 1.2 + 0.42 * len(rows))
+    for place, (value, low, high) in enumerate(rows.values()):
+        ax.plot([low, high], [place, place], color=COLOURS[0])
+        ax.plot(value, place, color=COLOURS[0], marker="o", markersize=9)
+    if level:
+        ax.axvline(level[0], color=GREY, ls="--", lw=1.5, label=level[1])
+        _plain(*figure.legend(loc="outside right upper").get_texts())
+    names = [_shown(name) for name in rows]
+    ax.set_yticks(range(len(names)), names, parse_math=False)
+    ax.set(**axes)
+    ax.set_ylim(len(names) - 0.5, -0.5)
+    ax.grid(color="#dddddd", axis="x")
+    _plain(ax.title, ax.xaxis.label, ax.yaxis.label)
+    return figure
+
+
+@rc_context(STYLE)
 def heatmap(
     matrix: ArrayLike,
     rows: Sequence[str],

@@ -26,6 +26,7 @@ ALT = 'A "quoted" description, with <angles>'
 FIGURES = {
     "images": lambda alt: plotting.show_images([*NOISE, np.eye(4)], alt=alt, bar="value"),
     "curves": lambda alt: plotting.curves(range(9), {"a": RNG.random((5, 9))}, alt=alt),
+    "intervals": lambda alt: plotting.intervals({"a $b": (0.5, 0.4, 0.7)}, level=(0, "c"), alt=alt),
     "heatmap": lambda alt: plotting.heatmap(np.eye(2), ["a", "b"], ["c", "d"], alt=alt),
     "bars": lambda alt: plotting.bars_beside(NOISE[0], ["a", "b"], {"p": [0.2, 0.8]}, alt=alt),
     "pairs": lambda alt: plotting.joined(NOISE[0], NOISE[1], [[5, 5]], [[9, 9]], alt=alt),
