@@ -12,14 +12,13 @@ import nbformat
 from nbformat import NotebookNode
 
 from dinov2_helpers.models import PROFILES, WEIGHTS
-from tools import blocks, imports, syntax
+from tools import blocks, imports, links, syntax
 from tools.project import Project
 from tools.setup_cell import as_comments, setup_cell_of
 
 COMMITTED_PROFILE = "tiny"
 PACKAGES = ("dinov2_helpers", "dinov2_scale")  # those of our own that notebooks import
 FINISHED_PICTURE = "finished-picture"
-FIGURES = "](figures/"  # how a link to a figure begins in a source
 KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
 # with the commands to the shell that Python alone does not know
 LANGUAGE = {"name": "python", "pygments_lexer": "ipython3"}
@@ -41,7 +40,7 @@ def read_source(project: Project, stem: str) -> NotebookNode:
 
 
 def read_notebook(project: Project, stem: str) -> NotebookNode:
-    """The committed notebook, with pictures as its source names them.
+    """The committed notebook, with links as its source has them.
 
     Raises:
         FileNotFoundError: it was never made.
@@ -52,19 +51,8 @@ def read_notebook(project: Project, stem: str) -> NotebookNode:
     notebook = nbformat.read(path, as_version=4)
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
-            cell.source = cell.source.replace(published_figures(project), FIGURES)
+            cell.source = links.localise(project, stem, cell.source)
     return notebook
-
-
-def published_figures(project: Project) -> str:
-    """How a link to a figure begins in a committed notebook.
-
-    A notebook on Colab is alone: its pictures have to be named by their public address. While there
-    is none, the notebook shows them wherever it lies in its folder, and on Colab it does not.
-    """
-    if not project.repository:
-        return FIGURES
-    return f"](https://raw.githubusercontent.com/{project.repository}/main/notebooks/figures/"
 
 
 def write_notebook(project: Project, stem: str, notebook: NotebookNode) -> None:
@@ -75,7 +63,7 @@ def write_notebook(project: Project, stem: str, notebook: NotebookNode) -> None:
                 cell.source, {"badge": badge(project, stem), "cost-card": cost_card(project, stem)}
             )
         if cell.cell_type == "markdown":
-            cell.source = cell.source.replace(FIGURES, published_figures(project))
+            cell.source = links.publish(project, stem, cell.source)
     path = project.notebook(stem)
     path.parent.mkdir(parents=True, exist_ok=True)
     text = nbformat.writes(notebook) + "\n"
@@ -183,8 +171,7 @@ def badge(project: Project, stem: str) -> str:
         )
     return (
         "[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]"
-        f"(https://colab.research.google.com/github/{project.repository}/blob/main/"
-        f"notebooks/{stem}.ipynb)"
+        f"({links.notebook_address(project, stem)})"
     )
 
 
@@ -224,5 +211,6 @@ def _downloads(project: Project, stem: str) -> str:
     sizes = [f"{megabytes:,} MB (`{name}`)" for megabytes, name in first_with.items()]
     if not kinds:
         sizes = ["nothing"]
-    table = "../README.md#profiles-the-same-notebooks-on-the-real-models"
+    up = "../" * stem.count("/")
+    table = f"{up}../README.md#profiles-the-same-notebooks-on-the-real-models"
     return f"[Other profiles]({table}) download once: {', '.join(sizes)}."
