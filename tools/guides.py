@@ -44,7 +44,7 @@ def guide(notebook: NotebookNode, cost: Mapping[str, Any]) -> Guide:
             lines.append(len(code_lines(cell.source)))
             nodes += count_nodes(cell.source)
         elif cell.cell_type == "markdown":
-            words += len(prose(cell.source).split())
+            words += len(re.findall(r"\S*\w\S*", prose(cell.source)))
     total = sum(lines)
     return Guide(
         cells=len(notebook.cells),
@@ -88,7 +88,8 @@ def report(project: Project) -> str:
         found = guide(pairing.read_source(project, stem), costs.get(stem, {}))
         seconds = "" if found.seconds is None else f"{found.seconds:.0f}"
         lines.append(
-            f"{stem:36} {found.cells:5} {found.code_lines:6} {found.words:6}  {found.median_cell:6g}"
-            f"  {found.longest_cell:7}  {found.nodes_a_line:10.1f}  {found.minutes:7.0f}  {seconds:>7}"
+            f"{stem:36} {found.cells:5} {found.code_lines:6} {found.words:6}"
+            f"  {found.median_cell:6g}  {found.longest_cell:7}  {found.nodes_a_line:10.1f}"
+            f"  {found.minutes:7.0f}  {seconds:>7}"
         )
     return "\n".join(lines)
