@@ -44,6 +44,7 @@ def merge(stem: str, fresh: Path, committed: Path, profile: str) -> None:
         ValueError: another notebook records the same key.
     """
     owners = read(committed / OWNERS)
+    merged = {}
     for name in files(profile):
         fresh_entries = read(fresh / name)
         owned = owners.get(name, {})
@@ -51,12 +52,13 @@ def merge(stem: str, fresh: Path, committed: Path, profile: str) -> None:
         for key, entry in read(committed / name).items():
             if not _is_of(stem, key, owned.get(key)):
                 others[key] = entry
-        twice = sorted(others.keys() & fresh_entries)
-        if twice:
-            raise ValueError(f"{stem} records what {owned.get(twice[0])} records too: {twice}")
-        write(committed / name, others | fresh_entries)
+        for key in sorted(others.keys() & fresh_entries):
+            raise ValueError(f"{stem} records {key}, which {owned.get(key)} records too")
+        merged[name] = others | fresh_entries
         owned = {key: owner for key, owner in owned.items() if key in others}
         owners[name] = owned | {key: stem for key in fresh_entries}
+    for name, entries in merged.items():
+        write(committed / name, entries)
     write(committed / OWNERS, owners)
 
 
