@@ -16,7 +16,8 @@ NO_RESULTS = (
     r"(?m)^\s*\d+\. ",  # numbers of a list
     r"(?m)^\*\*\d+\. .*?\*\*",  # titles of exercises
     r"`[^`]*`",
-    r"\$[^$]*\$",
+    r"\$\$[^$]*\$\$|\$[^$]*\$",
+    r"《[^》]*》",  # titles
     r"\[[^\]]*\]",  # texts of links, citations among them
     r"\b\d+ x \d+( x \d+)?\b",
     r"\b(19|20)\d\d\b",
