@@ -13,7 +13,6 @@ from tools.project import Project
 from tools.setup_cell import setup_cell_of
 
 SETUP_LINES = 6  # that are not blank
-CELL_LINES = 20
 IMAGE_BYTES = 250_000
 NOTEBOOK_BYTES = 2_000_000
 SECTIONS = (
@@ -58,7 +57,7 @@ def check(project: Project, stem: str) -> list[str]:
             problems += _sections(notebook, LESSON_SECTIONS)
             problems += _link_to(notebook, f"evidence/{stem}.ipynb", "its evidence")
         else:
-            problems += [*_sections(notebook, SECTIONS), *_goals(notebook), *_code_cells(notebook)]
+            problems += [*_sections(notebook, SECTIONS), *_goals(notebook)]
     size = project.notebook(stem).stat().st_size
     if size > NOTEBOOK_BYTES:
         problems.append(f"the notebook has {size:,} bytes, more than {NOTEBOOK_BYTES:,}")
@@ -123,14 +122,6 @@ def _setup_cell(project: Project, notebook: NotebookNode) -> Iterator[str]:
         yield "its first code cell is not the set-up cell: python -m tools.setup_cell prints it"
     if len([line for line in current.splitlines() if line]) > SETUP_LINES:
         yield f"the set-up cell has more than {SETUP_LINES} lines"
-
-
-def _code_cells(notebook: NotebookNode) -> Iterator[str]:
-    numbered = [c for c in enumerate(notebook.cells, start=1) if c[1].cell_type == "code"]
-    for number, cell in numbered[1:]:  # the first one is the set-up cell, with a limit of its own
-        lines = len(cell.source.splitlines())
-        if lines > CELL_LINES:
-            yield f"cell {number} has {lines} lines of code, more than {CELL_LINES}"
 
 
 def _execution(notebook: NotebookNode) -> Iterator[str]:

@@ -157,9 +157,9 @@ def figure_path(project: Project, stem: str, media: str) -> Path:
 
 
 def title_and_promise(notebook: NotebookNode) -> tuple[str, str]:
-    """Title of a notebook, and the sentence that is the paragraph under it."""
+    """Title of a notebook, and the sentence that is the paragraph under it, in plain words."""
     title, promise, *_ = re.split(r"\n\s*\n", notebook.cells[0].source.strip())
-    return title.removeprefix("# ").strip(), " ".join(promise.split())
+    return title.removeprefix("# ").strip(), " ".join(promise.replace("**", "").split())
 
 
 def badge(project: Project, stem: str) -> str:

@@ -1,6 +1,7 @@
 """Where things are in the repository, and the settings of `[tool.dinov2-in-practice]`."""
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -73,6 +74,20 @@ class Project:
     def stems(self) -> list[str]:
         """Names of all notebooks, the lessons first."""
         return [*self.lessons(), *self.evidence()]
+
+    def chosen(self, names: Sequence[str]) -> list[str]:
+        """The notebooks whose names begin so, as "01" or "evidence/01" do; all if there are none.
+
+        Raises:
+            SystemExit: none begins so.
+        """
+        chosen = []
+        for name in names:
+            found = [stem for stem in self.stems() if stem.startswith(name)]
+            if not found:
+                raise SystemExit(f"no notebook begins with {name!r}: {', '.join(self.stems())}")
+            chosen += found
+        return chosen or self.stems()
 
     def _named(self, folder: str) -> list[str]:
         sources = (self.root / "notebooks" / "src" / folder).glob("[0-9]*_*.py")
