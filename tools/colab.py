@@ -1,13 +1,14 @@
 """Proves the set-up cell of the notebooks in a stand-in for Colab: `make colab`.
 
-    python -m tools.colab [01 02 ...] [--full] [--with transformers==4.57.6 ...]
+    python -m tools.colab [01 evidence/01 ...] [--full] [--with transformers==4.57.6 ...]
 
-Each notebook, all or those named by number, runs twice, alone in an empty folder. As "git" it is
-the one of the last commit, and its set-up cell installs from the public repository, in whose place
-stands a bare clone of the checkout. As "wheel" it is the one of the working tree, and its set-up
-cell installs from a wheel beside it. All is in build/colab: a Python that has what Colab ships, in
-hard links to what .venv has, made anew for each run, and a module google.colab. torch and numpy are
-imported before the first cell. pip alone reaches a network, the registry that it is set up for.
+Each notebook, all or those whose names begin so, runs twice, alone in an empty folder. As "git"
+it is the one of the last commit, and its set-up cell installs from the public repository, in whose
+place stands a bare clone of the checkout. As "wheel" it is the one of the working tree, and its
+set-up cell installs from a wheel beside it. All is in build/colab: a Python that has what Colab
+ships, in hard links to what .venv has, made anew for each run, and a module google.colab. torch and
+numpy are imported before the first cell. pip alone reaches a network, the registry that it is set
+up for.
 
 Checked: the set-up cell added what Colab lacks and nothing else, changed no file of another
 package and no imported module, and does nothing the second time; the notebook's imports work, and
@@ -331,7 +332,7 @@ class Colab:
         shutil.rmtree(content, ignore_errors=True)
         content.mkdir()
         notebook = tried(project, stem, variant, self.full)
-        nbformat.write(notebook, content / f"{stem}.ipynb")
+        nbformat.write(notebook, content / f"{Path(stem).name}.ipynb")
         for wheel in self.folder.glob("*.whl") if variant == "wheel" else ():
             link(wheel, content / wheel.name)
         beside = {path.name for path in content.iterdir()}
@@ -340,7 +341,9 @@ class Colab:
         problems += differences(site, before, self.older)
         if not self.full and (left := {path.name for path in content.iterdir()} - beside):
             problems.append(f"left {', '.join(sorted(left))} beside the notebook")
-        nbformat.write(notebook, self.folder / f"{stem}-{variant}.ipynb")
+        executed = self.folder / f"{stem}-{variant}.ipynb"
+        executed.parent.mkdir(parents=True, exist_ok=True)
+        nbformat.write(notebook, executed)
         outcome = "FAILED" if problems else "ok"
         said = text_of(notebook.cells[1]).splitlines()
         count = f"{len(before[0])} packages, {len(before[1]):,} files compared"
@@ -366,7 +369,7 @@ class Colab:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line: see the module's text; 0 if nothing is wrong."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("numbers", nargs="*", help="01 to 07; none means all")
+    parser.add_argument("names", nargs="*", help="as 01 or evidence/01; none means all")
     parser.add_argument("--full", action="store_true", help="run the notebooks to their end")
     parser.add_argument("--with", dest="other", nargs="+", default=[], metavar="NAME==VERSION")
     options = parser.parse_args(arguments)
@@ -378,10 +381,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     projects = {"git": make_repository(project, folder), "wheel": project}
     list(WheelBuilder(str(project.root)).build(directory=str(folder), versions=["standard"]))
     failures = 0
-    for stem in project.lessons():
-        if not options.numbers or stem[:2] in options.numbers:
-            for variant, origin in projects.items():
-                failures += bool(colab.attempt(origin, stem, variant))
+    for stem in project.chosen(options.names):
+        for variant, origin in projects.items():
+            failures += bool(colab.attempt(origin, stem, variant))
     return min(1, failures)
 
 
