@@ -754,7 +754,7 @@ say(f"""
 2. Two spaces that never met cannot be compared, whatever their lengths ({cut_share:.0%}). **A
    bridge** of one matrix, fitted on {len(x)} pictures without a label, lets DINOv2 name
    {share(bridge_right):.0%}.
-3. **Labels** do it without any word, if there are enough: {by_labels[1]:.0%} with {shots[1]} of each
+3. **Labels** do it without a word, if there are enough: {by_labels[1]:.0%} with {shots[1]} of each
    class, {by_labels[-1]:.0%} with {shots[-1]}.
 """)
 
