@@ -242,10 +242,16 @@ print(f"DINOv2 through the bridge: {share(bridge_right):.0%}; CLIP itself: {shar
 # %%
 from scipy.stats import binomtest
 
-only_bridge = int((bridge_right & ~clip_right).sum())
-only_clip = int((clip_right & ~bridge_right).sum())
-by_chance = binomtest(only_bridge, only_bridge + only_clip).pvalue
 
+def disagreements(first, second):
+    """Pictures that only one of two methods (n,) gets right, and how well a coin explains them."""
+    only_first = int((first & ~second).sum())
+    only_second = int((second & ~first).sum())
+    by_chance = binomtest(only_first, only_first + only_second).pvalue
+    return only_first, only_second, by_chance
+
+
+only_bridge, only_clip, by_chance = disagreements(bridge_right, clip_right)
 print(f"only the bridge is right: {only_bridge} pictures, only CLIP: {only_clip}")
 print(f"a coin does as well with probability {by_chance:.1g}")
 
@@ -477,10 +483,16 @@ chinese_right = (tower_pictures @ chinese.T).argmax(axis=1) == truth
 print(f"the same pictures, asked in Chinese:   {share(chinese_right):.0%}")
 
 # %%
+only_tower, only_bridge, by_chance = disagreements(english_right, bridge_right)
 conclude(
-    share(english_right).low > share(bridge_right).value,
-    "A text encoder that was trained for these features names far more than the bridge, which had "
-    "to make do with the words of another model.",
+    only_tower > only_bridge,
+    "A text encoder that was trained for these features names more than the bridge, which had to "
+    f"make do with the words of another model: only it is right for {only_tower} pictures, only "
+    f"the bridge for {only_bridge} (a coin: {by_chance:.1g}).",
+)
+conclude(
+    abs(chinese_right.mean() - english_right.mean()) < 0.03,
+    "And it makes no difference to it in which of its two languages it is asked.",
 )
 
 # %% [markdown]
