@@ -127,9 +127,8 @@ print(f"CLIP names {share(clip_right):.0%} of {len(truth)} pictures; guessing: {
 #
 # ## The same with DINOv2
 #
-# DINOv2 sees better. In [lesson 1](01_feature_space.ipynb) its nearest neighbours were of the right
-# class nine times in ten, without a word. So the article takes the picture's vector from DINOv2 and
-# the sentence's vector from CLIP.
+# [Lesson 1](01_feature_space.ipynb) measured how well DINOv2's neighbours go by class, without a
+# word. So the article takes the picture's vector from DINOv2, and the sentence's vector from CLIP.
 
 # %%
 from dinov2_helpers import extract_features, load_dinov2
@@ -608,16 +607,33 @@ FOLDER = None  # for instance "/content/drive/MyDrive/holiday" or r"C:\Pictures"
 MY_NAMES = ["cat", "cup of coffee", "rocket", "flower"]
 
 # %%
+from dinov2_helpers.pictures import iter_images, open_image
 from dinov2_helpers.samples import photographs
 from dinov2_helpers.techniques import Bridge
 
-mine = FOLDER or {name: photographs()[name] for name in ("cat", "coffee", "rocket", "flower")}
+if FOLDER:
+    mine = {str(path): path for path in iter_images(FOLDER)}
+else:
+    mine = {name: photographs()[name] for name in ("cat", "coffee", "rocket", "flower")}
+
 my_bridge = Bridge(dinov2, clip).fit(FOLDER or train)
 my_bridge.save("my-bridge")
 
 # %%
 answers = Bridge.load("my-bridge").predict(mine, MY_NAMES)
-answers
+
+titles = []
+for label, probabilities_of_one in zip(answers.labels, answers.probabilities, strict=True):
+    titles.append(f"{label} {probabilities_of_one.max():.0%}")
+
+plotting.show(
+    plotting.show_images(
+        [open_image(mine[name]) for name in answers.names[:8]],
+        titles=titles[:8],
+        columns=4,
+        alt="My own pictures with the names they got: " + ", ".join(titles[:8]),
+    )
+)
 
 # %% [markdown]
 # The embedded models know toys, so their names for photographs are guesses, and the bars do not say
@@ -763,7 +779,7 @@ except NotImplementedError:
 say(f"""
 1. CLIP **names** pictures because its two encoders were trained to meet: {share(clip_right):.0%} of
    these toys, among sixteen names.
-2. Two spaces that never met cannot be compared, whatever their lengths ({cut_share:.0%}). **A
+2. Two spaces that never met cannot be compared, whatever their lengths: {cut_share:.0%}. **A
    bridge** of one matrix, fitted on {len(x)} pictures without a label, lets DINOv2 name
    {share(bridge_right):.0%}.
 3. **Labels** do it without a word, if there are enough: {by_labels[1]:.0%} with {shots[1]} of each
