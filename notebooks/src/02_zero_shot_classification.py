@@ -636,8 +636,8 @@ plotting.show(
 )
 
 # %% [markdown]
-# The embedded models know toys, so their names for photographs are guesses, and the bars do not say
-# so. With the real weights (`DINOV2_PROFILE=small`) this cell becomes interesting.
+# The embedded models know toys, so their names for photographs are guesses, and the percentages do
+# not say so. With the real weights (`DINOV2_PROFILE=small`) this cell becomes interesting.
 
 # %% [markdown]
 # ## Exercises
