@@ -20,7 +20,7 @@ PIP := $(PY) -m pip
 STAMP := $(VENV)/.installed-$(shell cat pyproject.toml hatch_build.py | cksum | tr ' ' '-')
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup run test weekly rerun lab notebooks prefetch rehearse colab bench wheel clean \
+.PHONY: help setup run evidence test weekly rerun lab notebooks prefetch rehearse colab bench wheel clean \
   train-dinov2 train-clip train-lit train-diffusion
 .DEFAULT_GOAL := help
 
@@ -44,10 +44,13 @@ $(STAMP):
 	$(PIP) install --quiet --editable '.[course,test,train,scale,openvino]'
 	@rm -f $(VENV)/.installed-* && touch $@
 
-run: $(STAMP)  ## execute every notebook without a network, write build/index.html
+run: $(STAMP)  ## execute the lessons without a network, write build/index.html
 	$(PY) -m tools.notebooks run
 
-test: $(STAMP)  ## everything that must hold: style, types, units, data, notebooks
+evidence: $(STAMP)  ## execute the evidence of the lessons in the same way
+	$(PY) -m tools.notebooks evidence
+
+test: $(STAMP)  ## everything that must hold: style, types, units, data, lessons, evidence
 	@date '+%T style and types'
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
@@ -58,7 +61,7 @@ test: $(STAMP)  ## everything that must hold: style, types, units, data, noteboo
 	$(PY) -m pytest
 	@date '+%T tests that compute, as on a laptop without AVX-512'
 	ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 $(PY) -m pytest -m computes
-	@date '+%T notebooks'
+	@date '+%T lessons and evidence'
 	$(PY) -m tools.notebooks test
 	@date '+%T done'
 

@@ -86,6 +86,44 @@ def claim(key: str, claim: str, *, how: str, measured: str, verdict: Verdict, ce
     _store(f"{current_profile().name}_claims", key, row)
 
 
+def decide(*, holds: Any, fails: Any) -> Verdict:
+    """Return the verdict on a claim: "holds", "does not hold", or "holds in part" between the two.
+
+    Args:
+        holds: Whether what was measured bears the claim out.
+        fails: Whether it refutes it.
+
+    Raises:
+        ValueError: It does both: the rule is at odds with itself.
+    """
+    if holds and fails:
+        raise ValueError("a claim cannot hold and fail: mend the rule")
+    if holds:
+        return "holds"
+    return "does not hold" if fails else "holds in part"
+
+
+def conclude(condition: Any, sentence: str) -> None:
+    """Display a sentence that states a result, if its condition holds.
+
+    Where it does not, as it may with another model, the sentence is displayed as one that is not
+    so here. On the embedded models, in tests, that is an error: DINOV2_STRICT=1 asks for it.
+
+    Args:
+        condition: What makes the sentence true; anything with a truth value.
+        sentence: Markdown.
+
+    Raises:
+        AssertionError: The condition does not hold, and DINOV2_STRICT is 1.
+    """
+    if condition:
+        say(sentence)
+        return
+    if os.environ.get("DINOV2_STRICT") == "1":
+        raise AssertionError(f"this is no longer so: {sentence}")
+    say(f"*Not so with the models of profile {current_profile().name}:* ~~{sentence}~~")
+
+
 def say(text: str, **values: Any) -> None:
     """Display Markdown with computed values in it.
 

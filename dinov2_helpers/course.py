@@ -3,6 +3,7 @@
 import logging
 import sys
 
+from . import colab
 from .models import about
 
 LOGGER = "dinov2_helpers"
@@ -38,8 +39,13 @@ def show_messages() -> None:
 def setup() -> None:
     """Begin a notebook: show messages, and print profile, device and versions in one line.
 
+    On Colab it first installs what the notebooks need and Colab lacks, and says so in a line;
+    elsewhere it installs nothing.
+
     Raises:
         ModelError: DINOV2_PROFILE names no profile.
     """
     show_messages()
+    if colab.on_colab():
+        colab.complete()
     print(about())

@@ -66,6 +66,39 @@ def share(hits: ArrayLike) -> Interval:
     return wilson(int(found.sum()), found.size)
 
 
+class Disagreement(NamedTuple):
+    """How two methods differ on the same things: on how many only one of them is right."""
+
+    only_first: int
+    only_second: int
+    p: float  # of such a difference or a larger one if a coin said who is right; 0 to 1
+
+
+def mcnemar(first: ArrayLike, second: ArrayLike) -> Disagreement:
+    """Compare two methods by the things on which they disagree (McNemar 1947), exactly.
+
+    Args:
+        first: (N,) booleans, whether the first method is right.
+        second: The same things by the second.
+
+    Raises:
+        ValueError: Not the same number of things.
+
+    Example:
+        >>> mcnemar([1, 1, 1, 1, 1, 1], [0, 0, 0, 0, 0, 0]).p
+        0.03125
+    """
+    from scipy.stats import binomtest
+
+    ours, theirs = np.asarray(first, bool), np.asarray(second, bool)
+    if ours.ndim != 1 or ours.shape != theirs.shape:
+        raise ValueError(f"{ours.shape} and {theirs.shape}: give one answer each for N things")
+    only_first, only_second = int((ours & ~theirs).sum()), int((theirs & ~ours).sum())
+    n = only_first + only_second
+    p = float(binomtest(only_first, n).pvalue) if n else 1.0
+    return Disagreement(only_first, only_second, p)
+
+
 def bootstrap(
     values: ArrayLike,
     *,

@@ -176,6 +176,99 @@ def show_images(
     return figure
 
 
+def bars_beside(
+    image: Picture,
+    names: Sequence[str],
+    values: Mapping[str, ArrayLike],
+    *,
+    xlabel: str = "",
+    alt: str,
+) -> Figure:
+    """Draw a picture beside bars of values from 0 to 1, such as probabilities of names.
+
+    Args:
+        image: The picture.
+        names: N of them, from top to bottom.
+        values: One series (N,) for each label of the legend.
+        xlabel: What the values are.
+        alt: Alternative text.
+    """
+    blank = np.ones((4, 4, 3))
+    figure = show_images([image, blank], alt=alt)
+    with rc_context(STYLE):
+        axes = figure.axes[1]
+        axes.clear()
+        axes.set_aspect("auto")
+        height = 0.8 / len(values)
+        for row, (label, series) in enumerate(values.items()):
+            places = np.arange(len(names)) - 0.4 + (row + 0.5) * height
+            axes.barh(places, series, height=0.95 * height, color=COLOURS[row], label=label)
+        axes.set(yticks=range(len(names)), yticklabels=names, xlim=(0, 1), xlabel=xlabel)
+        axes.invert_yaxis()
+        figure.legend(loc="outside right upper")
+    return figure
+
+
+@rc_context(STYLE)
+def joined(
+    left: Picture,
+    right: Picture,
+    points_left: ArrayLike,
+    points_right: ArrayLike,
+    *,
+    alt: str,
+    right_ones: ArrayLike | None = None,
+    title: str = "",
+) -> Figure:
+    """Draw two pictures side by side, with lines from points of one to points of the other.
+
+    Args:
+        left: A picture.
+        right: Another one, as high as the first.
+        points_left: (N, 2), x and y in pixels of the first.
+        points_right: (N, 2), x and y in pixels of the second: row i belongs to row i.
+        alt: Alternative text.
+        right_ones: (N,) of bool: pairs that are right are blue, the others orange and dashed. None:
+            nothing is known, and all are blue.
+        title: Goes over the figure.
+
+    Raises:
+        ValueError: Pictures of different heights, or points that do not pair off.
+    """
+    first, second = _drawable([left, right])
+    starts, ends = np.asarray(points_left, float), np.asarray(points_right, float)
+    if len(first) != len(second):
+        raise ValueError(f"pictures {len(first)} and {len(second)} pixels high: make them alike")
+    if starts.shape != ends.shape or starts.shape[1:] != (2,):
+        raise ValueError(f"points of shape {starts.shape} and {ends.shape}: both must be (N, 2)")
+    known = np.ones(len(starts), bool) if right_ones is None else np.asarray(right_ones, bool)
+    gap = np.full((len(first), 12, 3), 255, np.uint8)
+    shift = first.shape[1] + gap.shape[1]
+    figure = show_images([np.hstack([first, gap, second])], title=title, alt=alt)
+    figure.set_size_inches(10, 10 * len(first) / (shift + second.shape[1]) + 0.4 * bool(title))
+    for (x, y), (u, v), is_right in zip(starts, ends, known, strict=True):
+        colour, dashes = (COLOURS[0], "-") if is_right else (COLOURS[1], "--")
+        line = {"color": colour, "linestyle": dashes, "marker": "o", "mec": "white", "ms": 8}
+        figure.axes[0].plot([x, u + shift], [y, v], **line)
+    return figure
+
+
+@rc_context(STYLE)
+def triangles(points: Mapping[str, ArrayLike], *, alt: str) -> Figure:
+    """Draw three points of a plane each time, (3, 2) by name, as triangles with true angles."""
+    figure, [row] = _figure(alt, 4 * len(points), 3.6, 1, len(points))
+    for colour, marker, ax, (name, corners) in zip(
+        COLOURS, MARKERS, row, points.items(), strict=False
+    ):
+        around = np.vstack([corners, np.asarray(corners)[:1]])
+        ax.plot(*around.T, color=colour, marker=marker, markersize=12)
+        ax.set(title=name, xticks=[], yticks=[])
+        ax.set_aspect("equal", adjustable="datalim")
+        ax.margins(0.2)
+        _plain(ax.title)
+    return figure
+
+
 def overlay(image: Picture, heat: Array, *, limits: Limits = None) -> NDArray[np.uint8]:
     """Lay a map over a picture, darkened to grey so that every colour is the map's.
 
@@ -243,6 +336,30 @@ def curves(
     ax.grid(color="#dddddd")
     names = figure.legend(loc="outside right upper")
     _plain(ax.title, ax.xaxis.label, ax.yaxis.label, *names.get_texts())
+    return figure
+
+
+@rc_context(STYLE)
+def intervals(
+    rows: Mapping[str, tuple[float, float, float]], *, alt: str, level: Level = None, **axes: Any
+) -> Figure:
+    """Draw values with their intervals, (value, low, high) by name, from top to bottom.
+
+    `level` is where to draw a dashed line, and its name: chance, a baseline.
+    """
+    figure, [[ax]] = _figure(alt, 9, 1.2 + 0.42 * len(rows))
+    for place, (value, low, high) in enumerate(rows.values()):
+        ax.plot([low, high], [place, place], color=COLOURS[0])
+        ax.plot(value, place, color=COLOURS[0], marker="o", markersize=9)
+    if level:
+        ax.axvline(level[0], color=GREY, ls="--", lw=1.5, label=level[1])
+        _plain(*figure.legend(loc="outside right upper").get_texts())
+    names = [_shown(name) for name in rows]
+    ax.set_yticks(range(len(names)), names, parse_math=False)
+    ax.set(**axes)
+    ax.set_ylim(len(names) - 0.5, -0.5)
+    ax.grid(color="#dddddd", axis="x")
+    _plain(ax.title, ax.xaxis.label, ax.yaxis.label)
     return figure
 
 

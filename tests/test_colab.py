@@ -1,69 +1,96 @@
 """The set-up cell on a Colab of paper: pip's answers are written here, shell and cell are real."""
 
+import importlib.util
 import json
+import logging
 import os
 import re
+import subprocess
 import sys
+from importlib import metadata
+from types import SimpleNamespace
 
 import nbformat
 import pytest
+from packaging.requirements import Requirement
 
+from dinov2_helpers.colab import NOT_NEEDED, TOGETHER, install, requirements
 from tools import colab, pairing
 from tools.project import ROOT, Project
-from tools.setup_cell import COLAB_HAS, lacking, setup_cell, setup_cell_of
+from tools.setup_cell import setup_cell, setup_cell_of
+from tools.syntax import as_python
 
-DEPENDENCIES = Project().dependencies
-PACKAGES = {
-    "google": ("google-colab", "1.0.0"),
-    "huggingface_hub": ("huggingface-hub", "0.36.0"),
-    "numpy": ("numpy", "2.0.2"),
-    "sklearn": ("scikit-learn", "1.6.1"),
-    "torch": ("torch", "2.9.0+cpu"),
-    "transformers": ("transformers", "4.57.6"),
-    "PIL": ("pillow", "11.3.0"),
+MODULES = {
+    "google": "google-colab",
+    "huggingface_hub": "huggingface-hub",
+    "numpy": "numpy",
+    "sklearn": "scikit-learn",
+    "torch": "torch",
+    "transformers": "transformers",
+    "PIL": "pillow",
+}
+VERSIONS = {
+    **dict.fromkeys(("accelerate", "filelock", "ipywidgets", "matplotlib", "packaging"), "9.0"),
+    **dict.fromkeys(("psutil", "safetensors", "scikit-image", "scipy", "tqdm"), "9.0"),
+    "diffusers": "0.40.0",
+    "google-colab": "1.0.0",
+    "huggingface-hub": "1.27.0",
+    "numpy": "2.0.2",
+    "pillow": "11.3.0",
+    "scikit-learn": "1.6.1",
+    "torch": "2.9.0+cpu",
+    "transformers": "5.20.0",
 }
 FAISS = "Collecting faiss-cpu\nInstalling collected packages: faiss-cpu\n"
-CHECK = """\
-ipython 7.34.0 requires jedi, which is not installed.
-dinov2-in-practice 0.1.0 requires jupyterlab, which is not installed.
-"""
+FAISS_DONE = "Successfully installed faiss-cpu-1.15.1"
 PIP = """#!/bin/sh
 cd "$(dirname "$0")"
 echo "$*" >> calls
 case "$*" in
-  check*) cat check; exit 1 ;;
   *--no-deps*)
-    touch package
-    echo "Successfully built dinov2-in-practice"
-    echo "Successfully installed dinov2-in-practice-0.1.0" ;;
+    test -e refuse && exit 1
+    touch package ;;
   *) cat > constraints
+    test "$(cat status)" = 0 && touch done
     cat answer; exit "$(cat status)" ;;
 esac
 """
 
 
 class PaperColab:
-    """A folder with a pip that says what a test wants, and a kernel to run the cell in."""
+    """A folder with a pip that says what a test wants, and a Python without our package."""
 
     def __init__(self, folder):
         self.folder = folder
-        (folder / "pip").write_text(PIP)
-        (folder / "pip").chmod(0o755)
-        self.answers(check=CHECK, status="0", calls="")
+        self.versions = dict(VERSIONS)
+        self.brings = {"faiss-cpu": "1.15.1"}  # what pip installs where it succeeds
+        for name in ("pip", "python"):
+            (folder / name).write_text(PIP)
+            (folder / name).chmod(0o755)
+        self.answers(status="0", calls="", answer=f"{FAISS}{FAISS_DONE}\n")
 
     def answers(self, **files):
         for name, text in files.items():
             (self.folder / name).write_text(text)
 
     def run(self, repository="owner/name"):
-        exec(setup_cell(repository, DEPENDENCIES), {})
+        shell = SimpleNamespace(system=self.shell)
+        exec(as_python(setup_cell(repository)), {"get_ipython": lambda: shell})
 
-    def packages(self):
-        """Stands for `packages_distributions`: the package is there once pip has installed it."""
-        found = {module: [name] for module, (name, _) in PACKAGES.items()}
-        if (self.folder / "package").exists():
-            found["dinov2_helpers"] = ["dinov2-in-practice"]
-        return found
+    def shell(self, line):
+        run = subprocess.run(line, shell=True, capture_output=True, text=True, check=False)
+        print(run.stdout, end="")
+
+    def find_spec(self, name):
+        return True if (self.folder / "package").exists() else None
+
+    def version(self, name):
+        if name == "dinov2-in-practice":
+            return "0.1.0"
+        installed = self.versions | (self.brings if (self.folder / "done").exists() else {})
+        if name not in installed:
+            raise metadata.PackageNotFoundError(name)
+        return installed[name]
 
     @property
     def calls(self):
@@ -71,72 +98,91 @@ class PaperColab:
 
     @property
     def constraints(self):
-        return sorted((self.folder / "constraints").read_text().splitlines())
+        return (self.folder / "constraints").read_text().splitlines()
+
+
+def requires():
+    """What the metadata of the package say, made of pyproject.toml as its wheel has it."""
+    project = Project().pyproject["project"]
+    lines = list(project["dependencies"])
+    for extra, asked in project["optional-dependencies"].items():
+        for line in asked:
+            requirement, _, marker = line.partition(";")
+            both = " and ".join(filter(None, [marker.strip(), f"extra == '{extra}'"]))
+            lines.append(f"{requirement}; {both}")
+    return lines
 
 
 @pytest.fixture
 def paper(tmp_path, monkeypatch):
     paper = PaperColab(tmp_path)
-    for name in PACKAGES.keys() - {"google"}:
+    for name in MODULES.keys() - {"google"}:
         monkeypatch.delitem(sys.modules, name, raising=False)
+    google = SimpleNamespace(colab=None)
     for name in ("google", "google.colab", "PIL"):
-        monkeypatch.setitem(sys.modules, name, object())
-    versions = dict(PACKAGES.values())
-    monkeypatch.setattr("importlib.metadata.packages_distributions", paper.packages)
-    monkeypatch.setattr("importlib.metadata.version", versions.__getitem__)
+        monkeypatch.setitem(sys.modules, name, google)
+    owners = {module: [name] for module, name in MODULES.items()}
+    monkeypatch.setattr(metadata, "packages_distributions", lambda: owners)
+    monkeypatch.setattr(metadata, "version", paper.version)
+    monkeypatch.setattr(metadata, "requires", lambda _: requires())
+    monkeypatch.setattr(importlib.util, "find_spec", paper.find_spec)
     monkeypatch.setattr("dinov2_helpers.course.about", lambda: "Profile tiny")
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PATH", os.pathsep.join([str(tmp_path), os.environ["PATH"]]))
+    monkeypatch.setattr(logging.getLogger("dinov2_helpers"), "propagate", False)
     return paper
 
 
 def test_what_is_missing_is_added_and_all_else_is_kept(paper, capsys):
-    paper.answers(answer=FAISS + "Successfully installed faiss-cpu-1.15.1\n")
     paper.run()
-    assert capsys.readouterr().out.splitlines() == [
-        "Successfully installed faiss-cpu-1.15.1; Successfully installed dinov2-in-practice-0.1.0",
-        "Profile tiny",
+    assert capsys.readouterr().out.splitlines() == [FAISS_DONE, "Profile tiny"]
+    first, second = paper.calls
+    assert first == "install -q --no-deps git+https://github.com/owner/name"
+    assert second == "-m pip install --no-color -c /dev/stdin faiss-cpu"
+
+
+def test_an_old_transformers_is_replaced_together_with_diffusers_and_the_line_says_so(
+    paper, capsys
+):
+    paper.versions["transformers"] = "4.57.6"
+    paper.brings["transformers"] = "5.23.0"
+    said = [
+        "      Successfully uninstalled transformers-4.57.6",
+        "ERROR: pip's dependency resolver does not take peft into account.",
+        "peft 0.1 requires transformers<5, but you have transformers 5.23.0.",
+        "Successfully installed faiss-cpu-1.15.1 transformers-5.23.0",
     ]
-    assert [call.split()[0] for call in paper.calls] == ["--no-color", "install", "check"]
-    assert paper.calls[0].endswith(" ".join(lacking(DEPENDENCIES)))
-
-
-def test_an_old_transformers_is_replaced_and_the_line_says_so(paper, capsys):
-    replaced = ["tokenizers-0.22.2", "transformers-4.57.6"]
-    said = [f"      Successfully uninstalled {name}\n" for name in replaced]
-    said.append("Successfully installed faiss-cpu-1.15.1 tokenizers-0.23.3 transformers-5.23.0\n")
-    paper.answers(answer=FAISS + "".join(said))
+    paper.answers(answer=FAISS + "\n".join(said))
     paper.run()
     line, _ = capsys.readouterr().out.splitlines()
     assert line == (
-        "Successfully uninstalled tokenizers-0.22.2; Successfully uninstalled transformers-4.57.6; "
-        "Successfully installed faiss-cpu-1.15.1 tokenizers-0.23.3 transformers-5.23.0; "
-        "Successfully installed dinov2-in-practice-0.1.0"
+        "Successfully uninstalled transformers-4.57.6; "
+        "Successfully installed faiss-cpu-1.15.1 transformers-5.23.0"
     )
+    assert paper.calls[1].endswith(" diffusers>=0.40 faiss-cpu transformers>=5.18")
 
 
 IMPORTED = ["google-colab==1.0.0", "numpy==2.0.2", "pillow==11.3.0", "torch==2.9.0+cpu"]
 
 
 def test_torch_and_numpy_and_what_is_imported_are_kept(paper, monkeypatch):
-    paper.answers(answer="")
     paper.run()
     assert paper.constraints == IMPORTED
-    (paper.folder / "package").unlink()
+    (paper.folder / "done").unlink()
     monkeypatch.setitem(sys.modules, "transformers", object())
     paper.run()
-    assert paper.constraints == [*IMPORTED, "transformers==4.57.6"]
+    assert paper.constraints == [*IMPORTED, "transformers==5.20.0"]
 
 
 def test_where_nothing_is_missing_only_the_package_is_installed(paper, capsys):
-    paper.answers(answer="Requirement already satisfied: faiss-cpu in /usr/lib (1.15.1)\n")
+    paper.versions |= paper.brings
     paper.run()
-    line, _ = capsys.readouterr().out.splitlines()
-    assert line == "Successfully installed dinov2-in-practice-0.1.0"
+    assert capsys.readouterr().out == "Profile tiny\n"
+    assert len(paper.calls) == 1
 
 
 def test_the_second_run_does_nothing(paper, capsys):
-    paper.answers(answer=FAISS)
     paper.run()
     before = paper.calls
     capsys.readouterr()
@@ -147,63 +193,102 @@ def test_the_second_run_does_nothing(paper, capsys):
 
 def test_outside_colab_nothing_is_installed(paper, monkeypatch, capsys):
     monkeypatch.delitem(sys.modules, "google.colab")
+    monkeypatch.delitem(sys.modules, "google")
+    with pytest.raises(ModuleNotFoundError, match="google"):
+        paper.run()
+    (paper.folder / "package").touch()
     paper.run()
     assert paper.calls == []
     assert capsys.readouterr().out == "Profile tiny\n"
 
 
-def test_a_torch_too_old_is_said_and_not_replaced(paper, capsys):
-    complaint = "dinov2-in-practice 0.1.0 has requirement torch>=2.6, but you have torch 2.5.0."
-    paper.answers(answer=FAISS, check=f"{CHECK}{complaint}\n")
+@pytest.mark.parametrize(
+    ("name", "version", "needed"),
+    [("torch", "2.5.0", "torch>=2.6"), ("transformers", "4.57.6", "transformers>=5.18")],
+)
+def test_what_is_in_use_and_too_old_is_said_and_not_replaced(
+    paper, monkeypatch, capsys, name, version, needed
+):
+    monkeypatch.setitem(sys.modules, name, object())
+    paper.versions[name] = version
     paper.run()
-    line, _ = capsys.readouterr().out.splitlines()
-    assert line == f"Successfully installed dinov2-in-practice-0.1.0; {complaint}"
+    done, complaint, _ = capsys.readouterr().out.splitlines()
+    assert done == FAISS_DONE
+    assert complaint.startswith(f"{needed} is needed and {version} is here, in use: choose Runtime")
+    assert needed not in paper.calls[1]
+    assert f"{name}=={version}" in paper.constraints
 
 
-def test_after_a_failure_the_line_says_why_and_the_next_run_tries_again(paper, capsys):
-    paper.answers(answer="ERROR: No matching distribution found for faiss-cpu\n", status="1")
+def test_after_a_failure_the_lines_say_why_and_what_to_do_and_the_next_run_tries_again(
+    paper, capsys
+):
+    said = "ERROR: No matching distribution found for faiss-cpu"
+    paper.answers(answer=f"{said}\n", status="1")
     paper.run()
-    out = capsys.readouterr().out
-    assert out.startswith("ERROR: No matching distribution found for faiss-cpu\n")
-    assert [call.split()[0] for call in paper.calls] == ["--no-color"]
-    paper.answers(answer=FAISS, status="0")
+    why, what, _ = capsys.readouterr().out.splitlines()
+    assert why == said
+    assert what.startswith("faiss-cpu is needed and nothing is here: run this cell again")
+    paper.answers(answer=f"{FAISS}{FAISS_DONE}\n", status="0")
     paper.run()
-    assert "Successfully installed dinov2-in-practice-0.1.0" in capsys.readouterr().out
+    assert capsys.readouterr().out.splitlines() == [FAISS_DONE, "Profile tiny"]
 
 
-def test_the_real_pip_does_not_replace_numpy(paper, capsys, monkeypatch):
+def test_the_real_pip_does_not_replace_numpy(monkeypatch):
     """Another numpy than Colab's would be needed here: pip installs nothing and says why."""
     for name, value in {"PIP_NO_INDEX": "1", "PIP_DRY_RUN": "1", "PIP_FIND_LINKS": ""}.items():
         monkeypatch.setenv(name, value)
-    paper.answers(pip=f'#!/bin/sh\nexec {sys.executable} -m pip "$@"\n')
-    monkeypatch.setattr("importlib.metadata.version", {"numpy": "1.0"}.__getitem__)
-    monkeypatch.setattr("importlib.metadata.packages_distributions", lambda: {"numpy": ["numpy"]})
-    paper.run()
-    out = capsys.readouterr().out
+    out = install([Requirement("numpy>=2")], {"numpy": "1.0"})
     assert "ERROR: Cannot install" in out and "(constraint) numpy==1.0" in out
     assert "Successfully" not in out
 
 
-def test_the_wheel_beside_the_notebook_is_enough_without_a_repository(paper):
-    paper.answers(answer=FAISS, **{"dinov2_in_practice-0.1.0-py3-none-any.whl": ""})
+def test_the_wheel_beside_the_notebook_is_enough_without_a_repository(paper, capsys):
+    paper.answers(**{"dinov2_in_practice-0.1.0-py3-none-any.whl": ""})
     paper.run(repository="")
-    assert paper.calls[1] == "install --no-deps --no-index --find-links=. dinov2-in-practice"
+    assert paper.calls[0] == "install -q --no-deps dinov2_in_practice-0.1.0-py3-none-any.whl"
+    assert capsys.readouterr().out.splitlines() == [FAISS_DONE, "Profile tiny"]
 
 
-def test_without_wheel_and_repository_it_says_what_to_do_before_pip(paper):
-    with pytest.raises(FileNotFoundError, match=r"dist/dinov2_in_practice-.*make wheel.*again"):
+def test_without_a_wheel_it_says_what_to_do_and_changes_nothing(paper, capsys, monkeypatch):
+    paper.answers(refuse="")
+    monkeypatch.delitem(sys.modules, "dinov2_helpers")
+    monkeypatch.setattr(sys, "path", [])
+    with pytest.raises(ModuleNotFoundError, match="dinov2_helpers"):
         paper.run(repository="")
-    assert paper.calls == []
+    assert capsys.readouterr().out == "Upload the wheel, as said above\n"
+    assert len(paper.calls) == 1
+    assert "make wheel" in pairing.badge(Project(), "01_feature_space")  # "above"
 
 
-def test_bounds_among_what_colab_is_not_asked_for():
-    names = {re.match(r"[\w-]+", line)[0] for line in DEPENDENCIES}
-    # another one lengthens the cell: is it in Colab's list, see tools/setup_cell.py?
-    assert names - COLAB_HAS == {"faiss-cpu", "transformers", "diffusers"}
-    assert names >= COLAB_HAS
-    unasked = set(DEPENDENCIES) - set(lacking(DEPENDENCIES))
-    # Colab ships later ones, and `pip check` would say so if it did not
-    assert {line for line in unasked if line not in names} == {"torch>=2.6", "pillow>=11"}
+def test_a_package_that_lies_there_without_being_installed_is_said(paper, monkeypatch):
+    def not_installed(name):
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(metadata, "requires", not_installed)
+    with pytest.raises(RuntimeError, match="pip install --no-deps FOLDER"):
+        paper.run()
+
+
+def test_what_is_required_is_what_pyproject_says(monkeypatch):
+    monkeypatch.setattr(metadata, "requires", lambda _: requires())
+    asked = {str(Requirement(line)) for line in Project().dependencies}
+    assert {str(requirement) for requirement in requirements()} == asked - NOT_NEEDED
+    assert {requirement.name for requirement in requirements()} > TOGETHER
+
+
+def test_the_package_alone_imports_with_what_colab_has():
+    """Its requirements are installed by a function of its own, which must be there before them."""
+    script = """
+import sys
+before = set(sys.modules)
+import dinov2_helpers.course
+print(*{name.partition(".")[0] for name in set(sys.modules) - before})
+"""
+    said = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    others = set(said.stdout.split()) - sys.stdlib_module_names - {"dinov2_helpers"}
+    assert others <= {"PIL", "numpy", "packaging", "psutil", "safetensors", "tqdm"}
 
 
 @pytest.fixture
@@ -225,13 +310,25 @@ def test_a_badge_opens_its_own_notebook(published, stem):
 
 
 def test_the_repository_is_named_in_one_place(published):
-    assert '"git+https://github.com/some-owner/some-name"' in setup_cell_of(published)
+    assert "git+https://github.com/some-owner/some-name" in setup_cell_of(published)
     files = [*(ROOT / "tools").glob("*.py"), *(ROOT / "dinov2_helpers").glob("*.py")]
     readers = [file.name for file in files if '["repository"]' in file.read_text()]
     assert readers == ["project.py"]
     slug = Project().repository
     sources = [path.read_text() for path in (ROOT / "notebooks" / "src").glob("*.py")]
     assert all(("git+https" in text) == bool(slug) for text in sources)
+
+
+def test_pictures_have_their_public_address_in_published_notebooks_alone(published):
+    stem = "01_small"
+    published.source(stem).parent.mkdir(parents=True)
+    text = "# %% [markdown]\n# # Title\n#\n# ![A toy](figures/01_small.png)\n"
+    published.source(stem).write_text(text)
+    pairing.write_notebook(published, stem, pairing.read_source(published, stem))
+    address = "https://raw.githubusercontent.com/some-owner/some-name/main/notebooks/figures/"
+    assert f"![A toy]({address}01_small.png)" in published.notebook(stem).read_text()
+    (cell,) = pairing.read_notebook(published, stem).cells
+    assert cell.source == pairing.read_source(published, stem).cells[0].source
 
 
 @pytest.fixture
@@ -330,6 +427,6 @@ def test_what_is_wrong_in_the_kernel_is_found(tmp_path, said, other, complaint):
 def test_the_trial_has_the_set_up_cell_and_the_imports_of_the_notebook(stem):
     notebook = colab.tried(Project(), stem, "git", full=False)
     _, setup, imports, _, again = [cell.source for cell in notebook.cells]
-    assert setup == again == setup_cell(colab.REPOSITORY, DEPENDENCIES)
+    assert setup == again == setup_cell(colab.REPOSITORY)
     compile(imports, stem, "exec")
     assert "import numpy as np" in imports and "from dinov2_helpers import" in imports

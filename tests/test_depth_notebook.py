@@ -263,8 +263,8 @@ def test_reprojection_is_that_of_the_cameras(notebook, views):
     gap, inside = notebook["reproject"](log[:1], log[1:], *sides)
     x, y = np.meshgrid(np.arange(20, 220, 10), np.arange(60, 220, 10))
     points = np.stack([x.ravel(), y.ravel()], 1) + 0.5
-    source = pairing.read_source(Project(), "01_feature_space")
-    found, visible = lift(source, "correspondences")["correspondences"](views, i, j, points)
+    source = pairing.read_source(Project(), "evidence/01_feature_space")
+    found, visible = lift(source, "true_places")["true_places"](views, i, j, points)
     world = samples.unproject(points, depth[0][y.ravel(), x.ravel()], views.table[i]["camera"])
     _, distance = samples.project(world, views.table[j]["camera"])
     at_points = gap[0][y.ravel(), x.ravel()].numpy()

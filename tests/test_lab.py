@@ -11,11 +11,14 @@ from tools import lab
 from tools.project import ROOT, Project
 
 NOTEBOOK = "notebooks/01_small.ipynb"
+EVIDENCE = "notebooks/evidence/01_small.ipynb"
 
 
 @pytest.fixture
 def project(tmp_path):
+    write(tmp_path / "pyproject.toml", '[tool.dinov2-in-practice]\nrepository = ""\n')
     write(tmp_path / NOTEBOOK, "first version")
+    write(tmp_path / EVIDENCE, "measured")
     write(tmp_path / "notebooks" / "figures" / "01_small.png", "a picture")
     write(tmp_path / "docs" / "models.md", "a document")
     return Project(tmp_path, "")
@@ -32,6 +35,17 @@ def test_a_copy_has_what_the_notebook_links_to(project):
     assert copied.read_text() == "first version"
     assert (copied.parent / "figures" / "01_small.png").is_file()
     assert (copied.parent / ".." / "docs" / "models.md").is_file()
+    assert (copied.parent / "evidence" / "01_small.ipynb").read_text() == "measured"
+
+
+def test_links_of_copies_lead_to_the_copies(project):
+    write(project.root / "pyproject.toml", '[tool.dinov2-in-practice]\nrepository = "o/n"\n')
+    address = "https://colab.research.google.com/github/o/n/blob/main/notebooks"
+    write(project.root / EVIDENCE, f"[the lesson]({address}/01_small.ipynb)")
+    public = Project(project.root, "")
+    lab.refresh(public)
+    assert (public.lab / EVIDENCE).read_text() == "[the lesson](../01_small.ipynb)"
+    assert lab.refresh(public) == []
 
 
 def test_an_unchanged_copy_is_renewed(project):

@@ -1,5 +1,7 @@
 """Scores against their definitions, and against scikit-learn and scipy where those have them."""
 
+import math
+
 import numpy as np
 import pytest
 from scipy.integrate import trapezoid
@@ -167,3 +169,16 @@ def test_scale_and_shift_are_found(random):
     guess = 1 / (0.5 / truth + 0.2)
     scale, shift = measure.fit_scale_and_shift(guess, truth)
     assert np.allclose(1 / (scale / guess + shift), truth)
+
+
+def test_mcnemar_asks_a_coin_about_the_disagreements():
+    first = np.repeat([True, True, False, False], [40, 12, 3, 9])
+    second = np.repeat([True, False, True, False], [40, 12, 3, 9])
+    found = measure.mcnemar(first, second)
+    assert found[:2] == (12, 3)
+    # of 15 tosses, 12 or more alike on either side
+    ways = sum(math.comb(15, k) for k in range(12, 16))
+    assert found.p == pytest.approx(2 * ways / 2**15)
+    assert measure.mcnemar(first, first).p == 1
+    with pytest.raises(ValueError, match="one answer each"):
+        measure.mcnemar(first, second[1:])

@@ -1,5 +1,7 @@
 """The committed notebooks and the passages of README.md that are made from them."""
 
+from pathlib import Path
+
 import pytest
 
 from tools import pairing, readme
@@ -21,8 +23,13 @@ def test_stubs_fail_and_solutions_pass(stem):
 
 
 def test_no_notebook_without_source():
-    stems = {path.stem for path in (PROJECT.root / "notebooks").glob("*.ipynb")}
-    assert stems == set(PROJECT.stems())
+    folder = PROJECT.root / "notebooks"
+    found = {path.relative_to(folder).with_suffix("") for path in folder.rglob("*.ipynb")}
+    assert {path.as_posix() for path in found} == set(PROJECT.stems())
+
+
+def test_each_evidence_has_its_lesson():
+    assert {Path(stem).name for stem in PROJECT.evidence()} <= set(PROJECT.lessons())
 
 
 def test_the_readme_is_current():

@@ -26,7 +26,11 @@ ALT = 'A "quoted" description, with <angles>'
 FIGURES = {
     "images": lambda alt: plotting.show_images([*NOISE, np.eye(4)], alt=alt, bar="value"),
     "curves": lambda alt: plotting.curves(range(9), {"a": RNG.random((5, 9))}, alt=alt),
+    "intervals": lambda alt: plotting.intervals({"a $b": (0.5, 0.4, 0.7)}, level=(0, "c"), alt=alt),
     "heatmap": lambda alt: plotting.heatmap(np.eye(2), ["a", "b"], ["c", "d"], alt=alt),
+    "bars": lambda alt: plotting.bars_beside(NOISE[0], ["a", "b"], {"p": [0.2, 0.8]}, alt=alt),
+    "pairs": lambda alt: plotting.joined(NOISE[0], NOISE[1], [[5, 5]], [[9, 9]], alt=alt),
+    "triangles": lambda alt: plotting.triangles({"a": np.eye(3)[:, :2]}, alt=alt),
 }
 
 
@@ -276,3 +280,27 @@ def test_one_colour_alone_is_grey():
     [colour] = plotting.pca_rgb([varied])
     assert colour[..., 0].min() == 0 and colour[..., 0].max() == 1
     assert (colour[..., 1:] == 0.5).all()
+
+
+def test_pairs_of_points_are_drawn_where_they_are():
+    points = np.array([[10.0, 20.0], [100.0, 200.0]])
+    figure = plotting.joined(*NOISE[:2], points, points + 1, right_ones=[True, False], alt=ALT)
+    lines = figure.axes[0].lines
+    shift = 224 + 12
+    np.testing.assert_allclose(lines[0].get_xydata(), [[10, 20], [11 + shift, 21]])
+    assert [line.get_linestyle() for line in lines] == ["-", "--"]
+    with pytest.raises(ValueError, match=r"\(2, 2\) and \(1, 2\)"):
+        plotting.joined(*NOISE[:2], points, points[:1], alt=ALT)
+    with pytest.raises(ValueError, match="224 and 100 pixels high"):
+        plotting.joined(NOISE[0], NOISE[1].crop((0, 0, 224, 100)), points, points, alt=ALT)
+
+
+def test_bars_say_which_way_is_up():
+    values = {"CLIP": [0.1, 0.7], "bridge": [0.4, 0.3]}
+    figure = plotting.bars_beside(NOISE[0], ["dog", "cat"], values, xlabel="probability", alt=ALT)
+    axes = figure.axes[1]
+    low, high = axes.get_ylim()
+    assert low > high  # the first name is at the top
+    assert axes.get_xlim() == (0, 1)
+    drawn = [[bar.get_width() for bar in group] for group in axes.containers]
+    assert drawn == list(values.values())

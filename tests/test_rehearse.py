@@ -5,12 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from nbformat import v4
 
 from dinov2_helpers.pictures import ImageError, iter_images, open_image
 from tools import pairing
+from tools.execution import Costs, Execution
 from tools.lift import lift
 from tools.project import Project
-from tools.rehearse import own_pictures, replacements
+from tools.rehearse import own_pictures, rehearse, replacements
 
 PROJECT = Project()
 
@@ -66,8 +68,8 @@ def test_notebook_06_reads_the_parts_and_names_what_is_wrong(folder, capsys):
         code["true_masks"](read)
 
 
-@pytest.mark.parametrize("stem", PROJECT.stems())
-def test_one_line_of_each_notebook_is_replaced(folder, stem):
+@pytest.mark.parametrize("stem", PROJECT.lessons())
+def test_one_line_of_each_lesson_is_replaced(folder, stem):
     cells = pairing.read_source(PROJECT, stem).cells
     before = "\n".join(cell.source for cell in cells if cell.cell_type == "code")
     after = before
@@ -82,3 +84,32 @@ def test_one_line_of_each_notebook_is_replaced(folder, stem):
     else:
         assert path == (folder / "parts" / "mug" if stem.startswith("06") else folder)
         assert path.is_dir()
+
+
+def test_the_notebooks_to_rehearse_are_named_by_how_they_begin():
+    assert PROJECT.chosen([]) == PROJECT.stems()
+    assert PROJECT.chosen(["01"]) == ["01_feature_space"]
+    names = ["evidence/01", "06"]
+    assert PROJECT.chosen(names) == ["evidence/01_feature_space", "06_anomaly_detection"]
+    with pytest.raises(SystemExit, match="no notebook begins with '99'"):
+        PROJECT.chosen(["99"])
+
+
+def test_evidence_is_rehearsed_beside_the_lessons(tmp_path, monkeypatch, capsys):
+    (tmp_path / "pyproject.toml").touch()
+    project = Project(tmp_path)
+    costs = Costs(seconds=3, peak_mb=4, download_mb=0, cores=2, cpu_seconds=3)
+
+    def execute(project, stem, results, changes, limits):
+        return Execution(stem, v4.new_notebook(), costs, None)
+
+    monkeypatch.setattr("tools.rehearse.execute", execute)
+    monkeypatch.setattr("tools.rehearse.own_pictures", lambda folder: None)
+    for name in ("DINOV2_PROFILE", "HF_HUB_CACHE"):
+        monkeypatch.setenv(name, "")  # so that what is set is undone
+    assert rehearse(project, "tiny", ["01_small", "evidence/01_small"], own=False) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "01_small: ok, 3 s, 4 MB",
+        "evidence/01_small: ok, 3 s, 4 MB",
+    ]
+    assert (project.build / "rehearsal" / "evidence" / "01_small.ipynb").is_file()

@@ -124,11 +124,13 @@ def test_results_go_to_the_checkout_or_beside_the_notebook(tmp_path, monkeypatch
 def test_the_ledger_is_a_table_of_the_claims_in_order(folder):
     claim("03.heads", "several heads | are better", **ROW)
     claim("01.geometric_consistency", "other viewpoint, close features", **ROW)
-    assert ledger(read(folder / "tiny_claims.json")).splitlines() == [
+    owners = {"03.heads": "evidence/03_parts"}
+    assert ledger(read(folder / "tiny_claims.json"), owners).splitlines() == [
         "| The article claims | Tested by | We measured | Verdict | Notebook, section |",
         "| --- | --- | --- | --- | --- |",
         "| other viewpoint, close features | turntable | 0.83 | holds in part | 01, Viewpoint |",
-        r"| several heads \| are better | turntable | 0.83 | holds in part | 03, Viewpoint |",
+        r"| several heads \| are better | turntable | 0.83 | holds in part "
+        "| [03](notebooks/evidence/03_parts.ipynb), Viewpoint |",
     ]
     assert recorded() == {}
 

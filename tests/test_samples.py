@@ -180,17 +180,16 @@ def test_project_inverts_unproject():
 
 
 @pytest.fixture(scope="module")
-def correspondences():
-    """Notebook 01 finds points of one view in another; the wall here knows where they are."""
-    return lift(pairing.read_source(Project(), "01_feature_space"), "correspondences")[
-        "correspondences"
-    ]
+def true_places():
+    """The evidence finds points of one view in another; the wall here knows where they are."""
+    source = pairing.read_source(Project(), "evidence/01_feature_space")
+    return lift(source, "true_places")["true_places"]
 
 
-def test_correspondences_follow_the_homography_of_the_wall(root, correspondences):
+def test_true_places_follow_the_homography_of_the_wall(root, true_places):
     views = load_views("test")
     points = np.array([[10.5, 20.5], [40.5, 33.5], [60.5, 50.5], [1.5, 32.5]])
-    found, visible = correspondences(views, 0, 1, points)
+    found, visible = true_places(views, 0, 1, points)
     # a point of the wall in front of the first camera is (x - 32) / 80 * 2 metres to its right
     c, s = math.cos(math.radians(10)), math.sin(math.radians(10))
     x, y = ((points - SIZE / 2) / FOCAL * WALL).T - np.array([[-0.3], [0.1]])
@@ -202,9 +201,9 @@ def test_correspondences_follow_the_homography_of_the_wall(root, correspondences
     assert visible.tolist() == inside.tolist() and 0 < inside.sum() < len(points)
 
 
-def test_correspondences_know_what_is_hidden(root, correspondences):
+def test_true_places_know_what_is_hidden(root, true_places):
     points = np.array([[16.5, 30.5], [40.5, 30.5], [32.5, 0.5]])
-    found, visible = correspondences(load_views("test"), 0, 2, points)
+    found, visible = true_places(load_views("test"), 0, 2, points)
     assert visible.tolist() == [False, True, False]  # behind the occluder, in sight, sky
     assert np.isnan(found[2]).all() and np.isfinite(found[:2]).all()
 

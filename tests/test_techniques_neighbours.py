@@ -34,7 +34,7 @@ from tools.project import Project
 @pytest.fixture(scope="module")
 def notebook():
     source = pairing.read_source(Project(), "01_feature_space")
-    return lift(source, "cosine_similarity", "knn_accuracy", "match")
+    return lift(source, "unit", "knn")
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +71,7 @@ def test_nearest_are_those_of_sklearn(table, k):
 
 def test_nearest_are_those_of_the_lesson(notebook, table):
     x, _ = table
-    similarity = notebook["cosine_similarity"](x[120:], x[:120])
+    similarity = notebook["unit"](x[120:]) @ notebook["unit"](x[:120]).T
     found = search(x[120:], x[:120], k=3)
     assert (found.rows == np.argsort(-similarity, axis=1)[:, :3]).all()
 
@@ -120,7 +120,7 @@ def test_votes_are_those_of_sklearn(dinov2, table, k):
 
 def test_accuracy_is_that_of_the_lesson(notebook, dinov2, table):
     x, labels = table
-    theirs = notebook["knn_accuracy"](x[:120], labels[:120], x[120:], labels[120:])
+    theirs = (notebook["knn"](x[:120], labels[:120], x[120:]) == labels[120:]).mean()
     knn = KnnClassifier(dinov2).fit(vectors(x[:120]), labels[:120])
     assert knn.score(vectors(x[120:]), labels[120:]).value == pytest.approx(theirs)
 
@@ -189,17 +189,26 @@ def test_padding_lies_beyond_the_picture(dinov2):
 # Matches
 
 
-def test_matches_are_the_lessons_and_mutual(notebook, dinov2):
+def most_alike(a, b, cells):
+    """For cells (n, 2) of patches (h, w, D), row and column of the most similar of b."""
+    rows = a[tuple(cells.T)]  # (n, D)
+    lengths = np.linalg.norm(rows, axis=1)[:, None, None] * np.linalg.norm(b, axis=2)
+    cosines = np.einsum("nd,hwd->nhw", rows, b) / lengths
+    best = cosines.reshape(len(cells), -1).argmax(1)
+    return np.stack(np.unravel_index(best, b.shape[:2]), axis=1)
+
+
+def test_matches_are_most_alike_and_mutual(dinov2):
     views = load_scenes("test", framing="portrait").images[:2]
     a, b = (extract_features(dinov2, [one]) for one in views)
     one_way = correspondences(dinov2, a, b, mutual=False)
     cells = np.argwhere(np.ones((16, 16), bool))
-    theirs = notebook["match"](a.patches[0], b.patches[0], cells)
+    theirs = most_alike(a.patches[0], b.patches[0], cells)
     order = np.lexsort(one_way.cells_a.T[::-1])
     assert (one_way.cells_a[order] == cells).all()
     assert (one_way.cells_b[order] == theirs).mean() > 0.99
     mutual = correspondences(dinov2, a, b)
-    back = notebook["match"](b.patches[0], a.patches[0], mutual.cells_b)
+    back = most_alike(b.patches[0], a.patches[0], mutual.cells_b)
     assert (back == mutual.cells_a).mean() > 0.99
     assert 0 < len(mutual) < len(one_way)
     assert (np.diff(mutual.scores) <= 0).all()

@@ -1,6 +1,5 @@
 import base64
 import io
-from functools import partial
 
 import ipywidgets
 import nbformat
@@ -21,10 +20,9 @@ VIEW = "application/vnd.jupyter.widget-view+json"
 
 
 @pytest.fixture(scope="module")
-def drawn():
-    """What the explorers of notebook 1 draw, by name."""
-    notebook = pairing.read_source(Project(), "01_feature_space")
-    return lift(notebook, "draw_neighbours", "draw_matches")
+def lesson():
+    """What draws for the explorers of lesson 1; what they draw is set by each test."""
+    return lift(pairing.read_source(Project(), "01_feature_space"), "neighbours_of", "alike")
 
 
 @pytest.fixture
@@ -43,25 +41,24 @@ def values(figure):
 
 
 @pytest.fixture
-def explorer(scenes, drawn):
-    """An explorer of five pictures, each of which has its own neighbours."""
+def explorer(scenes, lesson):
+    """An explorer of five pictures, each of which has its own order of the same five."""
     angles = np.radians([0, 10, 90, 40, 170])
-    lengths = np.array([[1], [50], [1], [0.1], [9]])
-    vectors = np.stack([np.cos(angles), np.sin(angles)], 1) * lengths
-    draw = partial(drawn["draw_neighbours"], scenes, vectors, k=3)
-    return Explorer(draw, query=ipywidgets.IntSlider(0, 0, 4))
+    similarity = np.cos(angles[:, None] - angles + np.radians(22))
+    lesson.update(similarity=similarity, test=scenes, train=scenes)
+    return Explorer(lesson["neighbours_of"], picture=ipywidgets.IntSlider(0, 0, 4))
 
 
-def test_neighbours_by_cosine_never_the_query(explorer):
-    assert values(explorer.draw(query=0)) == [0, 40, 120, 80]
-    assert values(explorer.draw(query=4)) == [160, 80, 120, 40]
-    titles = [ax.get_title() for ax in explorer.draw(query=0).axes]
-    assert titles[:2] == ["picture 0", "0.98"]
+def test_the_nearest_come_first_with_their_cosines(explorer):
+    assert values(explorer.draw(picture=0)) == [0, 40, 120, 0, 80, 160]
+    assert values(explorer.draw(picture=4)) == [160, 160, 80, 120, 0, 40]
+    titles = [ax.get_title() for ax in explorer.draw(picture=0).axes]
+    assert titles[:3] == ["chosen", "0.98", "0.95"]
 
 
 def test_moving_a_control_draws_a_new_picture(explorer):
     before = explorer.picture.value
-    explorer.controls["query"].value = 3
+    explorer.controls["picture"].value = 3
     after = explorer.picture.value
     assert before != after and Image.open(io.BytesIO(after)).format == "PNG"
 
@@ -79,15 +76,15 @@ def test_controls_have_names_and_report_when_done():
 
 
 def test_labels_are_not_cut_and_the_picture_is_not_enlarged(explorer):
-    assert explorer.controls["query"].style.description_width == "initial"
+    assert explorer.controls["picture"].style.description_width == "initial"
     assert explorer.picture.layout.align_self == "flex-start"
     assert explorer.picture.layout.max_width == "100%"
 
 
 def test_the_live_picture_has_its_alternative_text(explorer):
-    assert "Picture 0 and its 3 nearest neighbours" in explorer.message.value
-    explorer.controls["query"].value = 3
-    assert "Picture 3 and its 3 nearest neighbours" in explorer.message.value
+    assert "Test picture 0 and its seven" in explorer.message.value
+    explorer.controls["picture"].value = 3
+    assert "Test picture 3 and its seven" in explorer.message.value
 
 
 def test_an_error_is_said_below_the_picture_until_one_is_drawn():
@@ -119,17 +116,16 @@ def test_making_an_explorer_draws_once():
     assert calls == [{"x": 2, "y": "a"}]
 
 
-def test_the_patch_and_its_best_match_are_marked(drawn):
+def test_the_patch_is_marked_and_the_cosine_to_the_best_match_is_said(lesson):
     first = np.eye(24).reshape(4, 6, 24)
-    second = np.roll(first, (1, 2), axis=(0, 1)) * 7
-    pictures = [Image.new("RGB", (84, 56), "red"), Image.new("RGB", (84, 56), "blue")]
-    draw = partial(drawn["draw_matches"], pictures, [first, second])
-    chosen, found = (ax.lines[0].get_xydata() for ax in draw(row=1, column=3).axes)
-    # a patch is 14 pixels wide, and pixel 0 is drawn from -0.5 to 0.5
-    assert chosen.min(0).tolist() == [3 * 14 - 0.5, 14 - 0.5]
-    assert chosen.max(0).tolist() == [4 * 14 - 0.5, 2 * 14 - 0.5]
-    assert found.min(0).tolist() == [5 * 14 - 0.5, 2 * 14 - 0.5]
-    assert "at most 1.00" in draw(row=0, column=0).axes[1].get_title()
+    lesson["pair"] = np.stack([first, np.roll(first, (1, 2), axis=(0, 1)) * 7])
+    lesson["view"] = Image.new("RGB", (84, 56), "red")
+    lesson["next_view"] = Image.new("RGB", (84, 56), "blue")
+    patch, match = lesson["alike"](row=1, column=3).axes[:2]
+    corners = patch.lines[0].get_xydata()  # a patch is 14 pixels wide, a pixel one
+    assert corners.min(0) == pytest.approx([3 * 14, 14], abs=0.5)
+    assert corners.max(0) == pytest.approx([4 * 14, 2 * 14], abs=0.5)
+    assert match.get_title() == "cosine, at most 1.00"
 
 
 def test_readers_without_a_kernel_see_the_first_picture(explorer):
@@ -141,7 +137,7 @@ def test_readers_without_a_kernel_see_the_first_picture(explorer):
     page, _ = HTMLExporter(template_name="basic").from_notebook_node(
         nbformat.v4.new_notebook(cells=[cell])
     )
-    assert 'alt="Picture 0 and its 3 nearest neighbours' in page and data[media] in page
+    assert 'alt="Test picture 0 and its seven nearest neighbours' in page and data[media] in page
 
 
 def test_the_picture_is_part_of_the_output_with_ipywidgets_7_too(explorer, monkeypatch):

@@ -2,7 +2,8 @@
 
 import base64
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from bs4 import BeautifulSoup
 from nbformat import NotebookNode
@@ -11,8 +12,7 @@ from tools import blocks, pairing
 from tools.project import Project
 from tools.setup_cell import setup_cell_of
 
-SETUP_LINES = 26
-CELL_LINES = 20
+SETUP_LINES = 6  # that are not blank
 IMAGE_BYTES = 250_000
 NOTEBOOK_BYTES = 2_000_000
 SECTIONS = (
@@ -24,6 +24,7 @@ SECTIONS = (
     "Exercises",
     "Recap",
 )
+LESSON_SECTIONS = ("Where it fails", "Try it", "Your own images", "Exercises", "What you found")
 TITLE_BLOCKS = ["badge", "cost-card"]
 EXERCISE_TAG = re.compile(r"exercise-(\d+)-(stub|check|solution)")
 
@@ -42,15 +43,21 @@ def check(project: Project, stem: str) -> list[str]:
     source = pairing.read_source(project, stem)
     problems = [
         *_pairing(project, stem, source, notebook),
-        *_skeleton(notebook),
+        *_title(notebook),
         *_setup_cell(project, notebook),
-        *_code_cells(notebook),
         *_execution(notebook),
         *_outputs(notebook),
-        *_exercises(notebook),
-        *_finished_picture(project, stem, notebook),
         *_costs(project, stem),
     ]
+    if stem in project.evidence():
+        problems += _link_to(notebook, f"../{Path(stem).name}.ipynb", "its lesson")
+    else:
+        problems += [*_exercises(notebook), *_finished_picture(project, stem, notebook)]
+        if f"evidence/{stem}" in project.evidence():
+            problems += _sections(notebook, LESSON_SECTIONS)
+            problems += _link_to(notebook, f"evidence/{stem}.ipynb", "its evidence")
+        else:
+            problems += [*_sections(notebook, SECTIONS), *_goals(notebook)]
     size = project.notebook(stem).stat().st_size
     if size > NOTEBOOK_BYTES:
         problems.append(f"the notebook has {size:,} bytes, more than {NOTEBOOK_BYTES:,}")
@@ -69,16 +76,27 @@ def _pairing(
         yield "its outputs are stale, made by other code or data: run `make notebooks`"
 
 
-def _skeleton(notebook: NotebookNode) -> Iterator[str]:
+def _title(notebook: NotebookNode) -> Iterator[str]:
     first = notebook.cells[0]
     if first.cell_type != "markdown" or not re.match(r"# \S.*\n\s*\n\S", first.source):
         yield "cell 1 must be Markdown: a title `# ...`, then the promise, one sentence"
     if blocks.names(first.source) != TITLE_BLOCKS:
         yield f"cell 1 must have the generated blocks {TITLE_BLOCKS}, in this order"
+    headline = notebook.metadata.get("headline")
+    if not isinstance(headline, dict) or not headline:
+        yield "the metadata must have `headline`: {key of a recorded number: what it is}"
+
+
+def _link_to(notebook: NotebookNode, target: str, what: str) -> Iterator[str]:
+    if f"]({target})" not in notebook.cells[0].source:
+        yield f"cell 1 must link {what}: {target}"
+
+
+def _sections(notebook: NotebookNode, sections: Sequence[str]) -> Iterator[str]:
     markdown = [cell.source for cell in notebook.cells if cell.cell_type == "markdown"]
     headings = re.findall(r"^## +(.*)$", "\n".join(markdown), re.MULTILINE)
     position = 0
-    for section in SECTIONS:
+    for section in sections:
         found = [
             index
             for index, heading in enumerate(headings)
@@ -88,12 +106,13 @@ def _skeleton(notebook: NotebookNode) -> Iterator[str]:
             yield f"section `## {section}` is missing or out of order"
             continue
         position = found[0] + 1
+
+
+def _goals(notebook: NotebookNode) -> Iterator[str]:
+    markdown = [cell.source for cell in notebook.cells if cell.cell_type == "markdown"]
     goals = next((text for text in markdown if re.search(r"^## +Learning goals", text, re.M)), "")
     if not re.search(r"^[-*] .*\*\*.+\*\*", goals, re.MULTILINE):
         yield "the learning goals must be bullets with the goal in **bold**"
-    headline = notebook.metadata.get("headline")
-    if not isinstance(headline, dict) or not headline:
-        yield "the metadata must have `headline`: {key of a recorded number: what it is}"
 
 
 def _setup_cell(project: Project, notebook: NotebookNode) -> Iterator[str]:
@@ -101,16 +120,8 @@ def _setup_cell(project: Project, notebook: NotebookNode) -> Iterator[str]:
     current = setup_cell_of(project)
     if not code or code[0] != current:
         yield "its first code cell is not the set-up cell: python -m tools.setup_cell prints it"
-    if len(current.splitlines()) > SETUP_LINES:
+    if len([line for line in current.splitlines() if line]) > SETUP_LINES:
         yield f"the set-up cell has more than {SETUP_LINES} lines"
-
-
-def _code_cells(notebook: NotebookNode) -> Iterator[str]:
-    numbered = [c for c in enumerate(notebook.cells, start=1) if c[1].cell_type == "code"]
-    for number, cell in numbered[1:]:  # the first one is the set-up cell, with a limit of its own
-        lines = len(cell.source.splitlines())
-        if lines > CELL_LINES:
-            yield f"cell {number} has {lines} lines of code, more than {CELL_LINES}"
 
 
 def _execution(notebook: NotebookNode) -> Iterator[str]:
@@ -186,8 +197,18 @@ def exercises(notebook: NotebookNode) -> dict[int, dict[str, NotebookNode]]:
 
 def solution_code(cell: NotebookNode) -> str:
     """The Python code in the folded solution; "" where there is none."""
-    folded = re.search(r"<details>.*?```python\n(.*?)```.*?</details>", cell.source, re.DOTALL)
-    return folded[1] if folded else ""
+    blocks = _folded_code(cell)
+    return blocks[0] if blocks else ""
+
+
+def wrong_answers(cell: NotebookNode) -> list[str]:
+    """The classic wrong answers that stand behind the solution."""
+    return _folded_code(cell)[1:]
+
+
+def _folded_code(cell: NotebookNode) -> list[str]:
+    folded = re.search(r"<details>(.*?)</details>", cell.source, re.DOTALL)
+    return re.findall(r"```python\n(.*?)```", folded[1], re.DOTALL) if folded else []
 
 
 def _exercises(notebook: NotebookNode) -> Iterator[str]:

@@ -1,13 +1,14 @@
 """Proves the set-up cell of the notebooks in a stand-in for Colab: `make colab`.
 
-    python -m tools.colab [01 02 ...] [--full] [--with transformers==4.57.6 ...]
+    python -m tools.colab [01 evidence/01 ...] [--full] [--with transformers==4.57.6 ...]
 
-Each notebook, all or those named by number, runs twice, alone in an empty folder. As "git" it is
-the one of the last commit, and its set-up cell installs from the public repository, in whose place
-stands a bare clone of the checkout. As "wheel" it is the one of the working tree, and its set-up
-cell installs from a wheel beside it. All is in build/colab: a Python that has what Colab ships, in
-hard links to what .venv has, made anew for each run, and a module google.colab. torch and numpy are
-imported before the first cell. pip alone reaches a network, the registry that it is set up for.
+Each notebook, all or those whose names begin so, runs twice, alone in an empty folder. As "git"
+it is the one of the last commit, and its set-up cell installs from the public repository, in whose
+place stands a bare clone of the checkout. As "wheel" it is the one of the working tree, and its
+set-up cell installs from a wheel beside it. All is in build/colab: a Python that has what Colab
+ships, in hard links to what .venv has, made anew for each run, and a module google.colab. torch and
+numpy are imported before the first cell. pip alone reaches a network, the registry that it is set
+up for.
 
 Checked: the set-up cell added what Colab lacks and nothing else, changed no file of another
 package and no imported module, and does nothing the second time; the notebook's imports work, and
@@ -39,11 +40,14 @@ from hatchling.builders.wheel import WheelBuilder
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from nbformat import NotebookNode, v4
+from packaging.requirements import Requirement
 from traitlets.config import Config
 
+from dinov2_helpers.colab import NOT_NEEDED
 from tools import pairing
 from tools.project import Project
-from tools.setup_cell import COLAB_HAS, setup_cell
+from tools.setup_cell import setup_cell
+from tools.syntax import as_python
 
 REPOSITORY = "owner/dinov2-in-practice"  # any name: git is told that it is the bare clone
 VARIANTS = {"git": REPOSITORY, "wheel": ""}
@@ -131,7 +135,8 @@ def make_template(folder: Path, other: Sequence[str]) -> Path:
     """The site-packages of all stand-ins, with other versions of some packages if so wanted."""
     source = Path(sysconfig.get_path("purelib"))
     template = make_python(folder / "template")
-    roots = (COLAB_HAS - {"jupyterlab"}) | {"diffusers", "transformers"} | KERNEL_AND_TOOLS
+    asked = {normal(Requirement(line).name) for line in Project().dependencies}
+    roots = (asked - NOT_NEEDED) | KERNEL_AND_TOOLS
     for files in shipped(source, roots, LACKS | NEVER).values():
         for file in files:
             if (source / file).is_file():
@@ -214,7 +219,7 @@ def imports(notebook: NotebookNode) -> str:
     lines = []
     for cell in notebook.cells:
         if cell.cell_type == "code":
-            statements = ast.walk(ast.parse(cell.source))
+            statements = ast.walk(ast.parse(as_python(cell.source)))
             lines += [
                 ast.unparse(s) for s in statements if isinstance(s, ast.Import | ast.ImportFrom)
             ]
@@ -228,7 +233,7 @@ def tried(project: Project, stem: str, variant: str, full: bool) -> NotebookNode
     """
     notebook = pairing.read_source(project, stem)
     codes = [cell for cell in notebook.cells if cell.cell_type == "code"]
-    codes[0].source = setup_cell(VARIANTS[variant], project.dependencies)
+    codes[0].source = setup_cell(VARIANTS[variant])
     probed = [v4.new_code_cell(BEFORE), codes[0]]
     probed += codes[1:] if full else [v4.new_code_cell(imports(notebook))]
     again = v4.new_code_cell(codes[0].source)
@@ -327,7 +332,7 @@ class Colab:
         shutil.rmtree(content, ignore_errors=True)
         content.mkdir()
         notebook = tried(project, stem, variant, self.full)
-        nbformat.write(notebook, content / f"{stem}.ipynb")
+        nbformat.write(notebook, content / f"{Path(stem).name}.ipynb")
         for wheel in self.folder.glob("*.whl") if variant == "wheel" else ():
             link(wheel, content / wheel.name)
         beside = {path.name for path in content.iterdir()}
@@ -336,7 +341,9 @@ class Colab:
         problems += differences(site, before, self.older)
         if not self.full and (left := {path.name for path in content.iterdir()} - beside):
             problems.append(f"left {', '.join(sorted(left))} beside the notebook")
-        nbformat.write(notebook, self.folder / f"{stem}-{variant}.ipynb")
+        executed = self.folder / f"{stem}-{variant}.ipynb"
+        executed.parent.mkdir(parents=True, exist_ok=True)
+        nbformat.write(notebook, executed)
         outcome = "FAILED" if problems else "ok"
         said = text_of(notebook.cells[1]).splitlines()
         count = f"{len(before[0])} packages, {len(before[1]):,} files compared"
@@ -362,7 +369,7 @@ class Colab:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line: see the module's text; 0 if nothing is wrong."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("numbers", nargs="*", help="01 to 07; none means all")
+    parser.add_argument("names", nargs="*", help="as 01 or evidence/01; none means all")
     parser.add_argument("--full", action="store_true", help="run the notebooks to their end")
     parser.add_argument("--with", dest="other", nargs="+", default=[], metavar="NAME==VERSION")
     options = parser.parse_args(arguments)
@@ -374,10 +381,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     projects = {"git": make_repository(project, folder), "wheel": project}
     list(WheelBuilder(str(project.root)).build(directory=str(folder), versions=["standard"]))
     failures = 0
-    for stem in project.stems():
-        if not options.numbers or stem[:2] in options.numbers:
-            for variant, origin in projects.items():
-                failures += bool(colab.attempt(origin, stem, variant))
+    for stem in project.chosen(options.names):
+        for variant, origin in projects.items():
+            failures += bool(colab.attempt(origin, stem, variant))
     return min(1, failures)
 
 

@@ -75,7 +75,8 @@ class Execution:
 def offline_environment(results: Path, features: Path | None = None) -> dict[str, str]:
     """Variables of a process in which notebooks run: no network, numbers recorded aside.
 
-    It computes with as many threads as there are cores for it, and they sleep when they wait.
+    It computes with as many threads as there are cores for it, and they sleep when they wait. On
+    the embedded models a sentence that is no longer so is an error.
     Python is cut off by tools/offline; programs that are not Python, by a proxy that is not there.
 
     Args:
@@ -96,6 +97,7 @@ def offline_environment(results: Path, features: Path | None = None) -> dict[str
         "PYTHONPATH": os.pathsep.join(filter(None, path)),
         "HF_HUB_OFFLINE": "1",
         "DINOV2_RESULTS": str(results),
+        "DINOV2_STRICT": str(int(profile() == pairing.COMMITTED_PROFILE)),
     }
 
 
@@ -255,7 +257,7 @@ async def _within_limits(run: Coroutine[Any, Any, Any], watch: ProcessWatch) -> 
 def strip(notebook: NotebookNode) -> None:
     """Removes what differs from run to run or cannot work later: times, versions, widgets."""
     notebook.metadata.pop("widgets", None)
-    notebook.metadata["language_info"] = {"name": "python"}
+    notebook.metadata["language_info"] = dict(pairing.LANGUAGE)
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)
         if cell.cell_type == "code":

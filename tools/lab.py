@@ -17,6 +17,7 @@ from pathlib import Path
 
 from dinov2_helpers.threads import thread_environment
 from dinov2_helpers.writing import write_whole
+from tools import links
 from tools.project import Project
 
 LEDGER = ".copied.json"
@@ -25,7 +26,7 @@ LEDGER = ".copied.json"
 
 def files(project: Project) -> Iterator[Path]:
     """What is copied, relative to the checkout: notebooks, and what they show and link to."""
-    for pattern in ("notebooks/*.ipynb", "notebooks/figures/*", "docs/*"):
+    for pattern in ("notebooks/**/*.ipynb", "notebooks/figures/*", "docs/*", "README.md"):
         for path in sorted(project.root.glob(pattern)):
             if path.is_file():
                 yield path.relative_to(project.root)
@@ -43,7 +44,7 @@ def refresh(project: Project) -> list[str]:
         ledger = json.loads(ledger_file.read_text(encoding="utf-8"))
     kept = []
     for name in files(project):
-        content = (project.root / name).read_bytes()
+        content = _content(project, name)
         copy = project.lab / name
         key = name.as_posix()
         if copy.exists() and _sha256(copy.read_bytes()) != ledger.get(key):
@@ -54,6 +55,15 @@ def refresh(project: Project) -> list[str]:
         ledger[key] = _sha256(content)
     write_whole(ledger_file, json.dumps(ledger, indent=1).encode())
     return kept
+
+
+def _content(project: Project, name: Path) -> bytes:
+    """What a copy is made of: a notebook with links to the copies beside it, a file as it is."""
+    content = (project.root / name).read_bytes()
+    if name.suffix != ".ipynb":
+        return content
+    stem = name.relative_to("notebooks").with_suffix("").as_posix()
+    return links.localise(project, stem, content.decode()).encode()
 
 
 def _sha256(content: bytes) -> str:

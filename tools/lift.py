@@ -5,7 +5,8 @@ from typing import Any
 
 from nbformat import NotebookNode
 
-from tools.checks import exercises, solution_code
+from tools.checks import exercises, solution_code, wrong_answers
+from tools.syntax import as_python
 
 
 def lift(notebook: NotebookNode, *names: str) -> dict[str, Any]:
@@ -26,7 +27,7 @@ def lift(notebook: NotebookNode, *names: str) -> dict[str, Any]:
         statement
         for cell in notebook.cells
         if cell.cell_type == "code" and not cell.metadata.get("tags")
-        for statement in ast.parse(cell.source).body
+        for statement in ast.parse(as_python(cell.source)).body
     ]
     definitions = {name: node for node in statements for name in _defined_names(node)}
     wanted: set[str] = set()
@@ -63,7 +64,8 @@ def exercise_problems(notebook: NotebookNode) -> list[str]:
 
     The check cell runs three times: on the stub, which must raise NotImplementedError and be
     reported as not solved; on the solution, which must pass; on a function that returns None for
-    every input, which must not pass.
+    every input, which must not pass. It runs again on each classic wrong answer, the further Python
+    blocks of the solution, which must end in an AssertionError that says something.
     """
     problems = []
     for number, cells in sorted(exercises(notebook).items()):
@@ -79,6 +81,13 @@ def exercise_problems(notebook: NotebookNode) -> list[str]:
             problems.append(f"exercise {number}: on its solution the check ends as {outcome!r}")
         if (outcome := _outcome(notebook, wrong, check, function)) in ("solved", "not solved"):
             problems.append(f"exercise {number}: on a wrong answer the check ends as {outcome!r}")
+        for place, answer in enumerate(wrong_answers(cells["solution"]), start=1):
+            outcome = _outcome(notebook, answer, check, function)
+            if outcome != "AssertionError with a hint":
+                problems.append(
+                    f"exercise {number}: on classic wrong answer {place} the check ends as "
+                    f"{outcome!r}"
+                )
     return problems
 
 
@@ -99,6 +108,8 @@ def _outcome(notebook: NotebookNode, answer: str, check: str, function: str) -> 
     namespace[function] = spy
     try:
         exec(compile(check, "<check>", "exec"), namespace)
+    except AssertionError as failure:
+        return "AssertionError with a hint" if str(failure) else "AssertionError"
     except Exception as failure:
         return type(failure).__name__
     return "not solved" if unsolved else "solved"

@@ -4,7 +4,10 @@
               change keep their outputs
     execute   execute the notebooks whose outputs are stale (--all: every one) and write what is
               to be committed: outputs, costs, recorded numbers and claims
-    run       execute every notebook into build/ and write build/index.html
+    run       execute the lessons into build/ and write build/index.html
+    evidence  execute the notebooks that measure, notebooks/evidence/, into build/, and write the
+              same page; either shows those of the other as they were executed last
+    guides    print what the guides for a lesson say of each notebook
     check     check skeleton, outputs, exercises and costs of the committed notebooks, as the unit
               tests do too
     test      run the committed notebooks under pytest --nbmake and compare the numbers that they
@@ -37,27 +40,37 @@ The header says which recorded number stands for the notebook; the first one is 
     # ---
 
 The first cell has the title, the promise (one sentence, a paragraph of its own), two empty blocks,
-which are filled in the notebook and nowhere else, and the finished picture, which `execute` saves
-from the cell tagged "finished-picture":
+which are filled in the notebook and nowhere else, a link, and in a lesson the finished picture,
+which `execute` saves from the cell tagged "finished-picture":
 
     # %% [markdown]
     # # 1. Feature space
     #
-    # Find out what the numbers that DINOv2 gives to a picture know about it.
+    # **What does DINOv2 see in a picture?**
     #
     # <!-- badge:begin --><!-- badge:end -->
-    # <!-- cost-card:begin --><!-- cost-card:end -->
     #
     # ![What there is to see](figures/01_feature_space.jpeg)
+    #
+    # Measured to the end in [the evidence](evidence/01_feature_space.ipynb).
+    #
+    # <!-- cost-card:begin --><!-- cost-card:end -->
 
 The first code cell is the set-up cell, word for word as `python -m tools.setup_cell` prints it;
 `sync` and `execute` renew it where it is an older one.
-Sections are `##` headings, in this order, with others between them as needed: Learning goals
+The evidence on notebooks/src/NN_name.py is notebooks/src/evidence/NN_name.py. Its first cell links
+the lesson; it has no exercises and no finished picture. One of the two records a number, not both.
+A lesson with evidence has these sections, `##` headings, in this order, with others between them:
+Where it fails, Try it, Your own images, Exercises, What you found. One without: Learning goals
 (bullets with the goal in **bold**), What the article does, Measured, Try it, Your own images,
 Exercises, Recap. A number before them ("## 4. Measured") and words after them are allowed.
 
-Code cells have at most 20 lines. Pictures, PNG or JPEG, carry their alt text in the output's
-metadata, {"image/png": {"alt": "..."}}, or in the <img> of an HTML output. Nothing goes to stderr.
+Sentences that state a result are made by `conclude`. Digits that are typed into the prose of
+lessons and evidence have their reasons in tests/test_digits.py.
+
+Pictures, PNG or JPEG, carry their alt text in the output's metadata, {"image/png": {"alt": "..."}},
+or in the <img> of an HTML output. Nothing goes to stderr. Links to other notebooks, pictures and
+documents are relative; tools/links.py makes them public.
 
 An exercise is three cells, told apart by their tags, N from 1:
 
@@ -65,9 +78,10 @@ An exercise is three cells, told apart by their tags, N from 1:
     # %% tags=["exercise-N-check"]      asserts what is expected of it; catches
                                         NotImplementedError only and prints "Not solved yet"
     # %% [markdown] tags=["exercise-N-solution"]
-                                        <details> with the solution in a ```python block
+                                        <details> with the solution in a ```python block, and
+                                        classic wrong answers in further ones
 
-Tests run the check on the stub, on the solution and on a wrong answer, outside the notebook: the
+Tests run the check on the stub, on the solution and on wrong answers, outside the notebook: the
 three cells may use imports, plain functions and ALL_CAPS constants of the notebook, not variables.
 """
 
@@ -80,9 +94,10 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import nbformat
+from nbformat import NotebookNode
 
 from dinov2_helpers.threads import usable_cores
-from tools import headlines, machine, pairing, recorded, rerun
+from tools import guides, headlines, machine, pairing, recorded, rerun
 from tools.checks import check
 from tools.execution import Execution, execute, offline_environment, profile
 from tools.page import write_pages
@@ -134,18 +149,19 @@ def execute_stale(project: Project, everything: bool = False) -> int:
 def _commit(project: Project, execution: Execution, results: Path) -> None:
     """Writes what is to be committed of a notebook that has come to its end."""
     stem = execution.stem
+    recorded.merge(stem, results, project.results, pairing.COMMITTED_PROFILE)
     costs = pairing.read_costs(project) | {stem: asdict(execution.costs)}
     recorded.write(project.results / "costs.json", costs)
-    recorded.merge(stem, results, project.results, pairing.COMMITTED_PROFILE)
-    _raise_headline(project, stem)
+    raise_headline(project, stem)
     pairing.write_notebook(project, stem, execution.notebook)
     media, picture, _ = pairing.finished_picture(execution.notebook)
-    figure = pairing.figure_path(project, stem, media)
-    figure.parent.mkdir(exist_ok=True)
-    figure.write_bytes(picture)
+    if picture:
+        figure = pairing.figure_path(project, stem, media)
+        figure.parent.mkdir(parents=True, exist_ok=True)
+        figure.write_bytes(picture)
 
 
-def _raise_headline(project: Project, stem: str) -> None:
+def raise_headline(project: Project, stem: str) -> None:
     """Keeps the best value that the headline of a notebook has had."""
     numbers = recorded.read(project.results / recorded.files(pairing.COMMITTED_PROFILE)[0])
     key = headlines.headline(project, stem)
@@ -155,20 +171,64 @@ def _raise_headline(project: Project, stem: str) -> None:
 
 
 def run(project: Project) -> int:
-    """Executes every notebook into build/ and writes the page; the number of failures."""
-    results = _empty(project, "results")
-    folder = _empty(project, "notebooks")
+    """Executes the lessons into build/ and writes the pages; the number of failures."""
+    return _into_pages(project, project.lessons(), "results")
+
+
+def run_evidence(project: Project) -> int:
+    """Executes the evidence into build/ and writes the pages; the number of failures."""
+    return _into_pages(project, project.evidence(), "results-of-evidence")
+
+
+def show_guides(project: Project) -> int:
+    """Prints what the guides for a lesson say of each notebook."""
+    print(guides.report(project))
+    return 0
+
+
+def _into_pages(project: Project, stems: Sequence[str], recorded_in: str) -> int:
+    """Executes notebooks and writes the pages of all; the number of failures.
+
+    Args:
+        project: the checkout.
+        stems: names of the notebooks.
+        recorded_in: folder in build/ for their numbers.
+    """
+    results = _empty(project, recorded_in)
     # what several notebooks need of data/ is computed once, and kept for the next run
     features = project.build / "features"
     gflops = _measure(project)
     executions = []
-    for stem in project.stems():
+    for stem in stems:
         execution = _execute(project, stem, results, gflops, features)
-        nbformat.write(execution.notebook, folder / f"{stem}.ipynb")
+        copy = _executed_copy(project, stem)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        if execution.error is not None:  # what has failed is not to be shown as current later
+            del execution.notebook.metadata["executed"]
+        nbformat.write(execution.notebook, copy)
         executions.append(execution)
-    index = write_pages(project, executions, recorded.read(results / f"{profile()}.json"))
+    numbers = recorded.read(project.results / f"{profile()}.json")
+    numbers |= recorded.read(results / f"{profile()}.json")
+    others = {stem: last_executed(project, stem) for stem in project.stems() if stem not in stems}
+    index = write_pages(project, executions, numbers, others)
     print(f"\nOpen {index.relative_to(project.root)} in a browser.")
     return sum(execution.error is not None for execution in executions)
+
+
+def _executed_copy(project: Project, stem: str) -> Path:
+    """Where `run` and `evidence` leave a notebook that they have executed."""
+    return project.build / "notebooks" / f"{stem}.ipynb"
+
+
+def last_executed(project: Project, stem: str) -> NotebookNode:
+    """A notebook as it was executed into build/, if that is current, or as it is committed."""
+    path = _executed_copy(project, stem)
+    if path.exists():
+        copy = nbformat.read(path, as_version=4)
+        current = pairing.fingerprint(project, pairing.read_source(project, stem))
+        if copy.metadata.get("executed") == {"profile": profile(), "sha256": current}:
+            return copy
+    return pairing.read_notebook(project, stem)
 
 
 def show_profile(project: Project, stems: Sequence[str]) -> int:
@@ -278,28 +338,14 @@ def _execute(
     return replace(execution, costs=costs)
 
 
-def _chosen(project: Project, names: Sequence[str]) -> list[str]:
-    """The notebooks that these names begin, as "01" does; all if there are none.
-
-    Raises:
-        SystemExit: a name begins none.
-    """
-    chosen = []
-    for name in names:
-        found = [stem for stem in project.stems() if stem.startswith(name)]
-        if not found:
-            raise SystemExit(f"no notebook begins with {name!r}: {', '.join(project.stems())}")
-        chosen += found
-    return chosen or project.stems()
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; 0 if all is well."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     commands = parser.add_subparsers(dest="command", required=True)
-    for name in ("sync", "execute", "run", "check", "test", "profile", "rerun"):
+    names = ("sync", "execute", "run", "evidence", "guides", "check", "test", "profile", "rerun")
+    for name in names:
         commands.add_parser(name)
     commands.choices["execute"].add_argument("--all", action="store_true")
     for name in ("profile", "rerun"):
@@ -314,11 +360,18 @@ def _do(project: Project, options: argparse.Namespace) -> int:
     if options.command == "execute":
         return execute_stale(project, options.all)
     if options.command == "profile":
-        return show_profile(project, _chosen(project, options.stems))
+        return show_profile(project, project.chosen(options.stems))
     if options.command == "rerun":
-        return run_again(project, _chosen(project, options.stems), options.write)
-    command = {"sync": sync_all, "run": run, "check": check_all, "test": test}[options.command]
-    return command(project)
+        return run_again(project, project.chosen(options.stems), options.write)
+    commands = {
+        "sync": sync_all,
+        "run": run,
+        "evidence": run_evidence,
+        "guides": show_guides,
+        "check": check_all,
+        "test": test,
+    }
+    return commands[options.command](project)
 
 
 if __name__ == "__main__":

@@ -1,54 +1,133 @@
 """The page build/index.html: the executed notebooks, what they cost and what they found.
 
-Everything is embedded: no script, no font, no style sheet comes from elsewhere.
+Each lesson has a row, with its evidence in it. Everything is embedded: no script, no font, no style
+sheet comes from elsewhere. Formulas are MathML, which browsers draw by themselves.
 """
 
 import base64
 import io
 import platform
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from html import escape
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
+from jinja2 import pass_context
+from latex2mathml.converter import convert
 from nbconvert import HTMLExporter
+from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 from nbformat import NotebookNode
 from PIL import Image
 from pygments.formatters import HtmlFormatter
 
-from tools import pairing
-from tools.execution import Execution
+from tools import links, pairing
+from tools.execution import Costs, Execution
 from tools.project import Project
 
 THUMBNAIL = (640, 480)
 
 
+class _Renderer(IPythonRenderer):
+    """Markdown to HTML, with formulas in MathML, and other notebooks as their pages."""
+
+    def link(self, text: str, url: str, title: str | None = None) -> str:
+        return str(super().link(text, links.as_page(url), title))
+
+    def block_math(self, body: str) -> str:
+        return str(convert(body, display="block"))
+
+    def inline_math(self, body: str) -> str:
+        return str(convert(body))
+
+
+class _Exporter(HTMLExporter):
+    """nbconvert's exporter, which would leave formulas to a script from elsewhere."""
+
+    @pass_context
+    def markdown2html(self, context: Any, source: str) -> str:
+        """HTML of a Markdown cell, with its pictures embedded."""
+        cell = context.get("cell", {})
+        renderer = _Renderer(
+            escape=False,
+            attachments=cell.get("attachments", {}),
+            embed_images=True,
+            path=context["resources"]["metadata"]["path"],
+            anchor_link_text=self.anchor_link_text,
+        )
+        return str(MarkdownWithMath(renderer=renderer).render(source))
+
+
 def write_pages(
-    project: Project, executions: Sequence[Execution], numbers: Mapping[str, float]
+    project: Project,
+    executions: Sequence[Execution],
+    numbers: Mapping[str, float],
+    others: Mapping[str, NotebookNode] | None = None,
 ) -> Path:
-    """Writes one page per notebook and the index.
+    """Writes one page per notebook, at its place in the build folder, and the index.
 
     Args:
-        project: the checkout; the pages go to its build folder.
-        executions: the notebooks, in order.
+        project: the checkout.
+        executions: the notebooks that were executed just now.
         numbers: the recorded numbers of all of them.
+        others: notebooks by name that were executed before; the index says so.
 
     Returns:
         Path of the index.
     """
-    exporter = HTMLExporter(template_name="basic", embed_images=True)
-    pictures = {"metadata": {"path": str(project.root / "notebooks")}}
-    rows = []
-    for execution in executions:
-        title, _ = pairing.title_and_promise(execution.notebook)
-        body, _ = exporter.from_notebook_node(execution.notebook, resources=pictures)
-        body = f'<nav><a href="index.html">All notebooks</a></nav><main>{body}</main>'
-        page = project.build / f"{execution.stem}.html"
-        page.write_text(_document(title, body), encoding="utf-8")
-        rows.append(_row(execution, page.name, numbers))
+    shown = {execution.stem: _Shown.just_now(execution) for execution in executions}
+    for stem, notebook in (others or {}).items():
+        shown[stem] = _Shown(stem, notebook)
+    for one in shown.values():
+        _write_page(project, one)
+    pairs: dict[str, list[_Shown]] = {}  # a lesson and its evidence have the same name
+    for stem in sorted(shown, key=lambda stem: stem.count("/")):
+        pairs.setdefault(Path(stem).name, []).append(shown[stem])
+    rows = [_row(pairs[name], numbers) for name in sorted(pairs)]
     index = project.build / "index.html"
     index.write_text(_document("DINOv2 in Practice", _index(rows)), encoding="utf-8")
     return index
+
+
+@dataclass(frozen=True)
+class _Shown:
+    """A notebook on the page.
+
+    Attributes:
+        stem: its name.
+        notebook: with its outputs.
+        costs: of the execution that was just now; None: there was none.
+        error: why it did not come to its end.
+    """
+
+    stem: str
+    notebook: NotebookNode
+    costs: Costs | None = None
+    error: str | None = None
+
+    @classmethod
+    def just_now(cls, execution: Execution) -> "_Shown":
+        return cls(execution.stem, execution.notebook, execution.costs, execution.error)
+
+    @property
+    def title(self) -> str:
+        return pairing.title_and_promise(self.notebook)[0]
+
+    @property
+    def link(self) -> str:
+        return f'<a href="{self.stem}.html">{escape(self.title)}</a>'
+
+
+def _write_page(project: Project, shown: _Shown) -> None:
+    page = project.build / f"{shown.stem}.html"
+    page.parent.mkdir(parents=True, exist_ok=True)
+    exporter = _Exporter(template_name="basic", embed_images=True)
+    pictures = {"metadata": {"path": str(project.notebook(shown.stem).parent)}}
+    body, _ = exporter.from_notebook_node(shown.notebook, resources=pictures)
+    home = "../" * shown.stem.count("/") + "index.html"
+    body = f'<nav><a href="{home}">All notebooks</a></nav><main>{body}</main>'
+    page.write_text(_document(shown.title, body), encoding="utf-8")
 
 
 def _document(title: str, body: str) -> str:
@@ -70,7 +149,8 @@ def _index(rows: Sequence[str]) -> str:
     heads = ("Picture", "Notebook", "Headline", "Time", "Peak memory")
     return (
         "<main>\n<h1>DINOv2 in Practice</h1>\n"
-        '<table class="series">\n<caption>Executed just now on this machine, without a network. '
+        '<table class="series">\n<caption>Those with a time were executed just now on this '
+        "machine, without a network. "
         f"Python {platform.python_version()}, {escape(versions)}.</caption>\n<thead><tr>"
         + "".join(f'<th scope="col">{head}</th>' for head in heads)
         + "</tr></thead>\n<tbody>\n"
@@ -79,23 +159,42 @@ def _index(rows: Sequence[str]) -> str:
     )
 
 
-def _row(execution: Execution, href: str, numbers: Mapping[str, float]) -> str:
-    title, promise = pairing.title_and_promise(execution.notebook)
-    headline = '<span class="failed">failed</span> ' + escape(execution.error or "")
-    if execution.error is None:
-        key, meaning = next(iter(execution.notebook.metadata["headline"].items()))
-        headline = (
-            f'<span class="headline">{numbers[key]:.3f}</span>'
-            f'<br><span class="soft">{escape(meaning)}</span>'
-        )
+def _row(pair: Sequence[_Shown], numbers: Mapping[str, float]) -> str:
+    """The row of a lesson and its evidence, or of one that is alone."""
+    first, *evidence = pair
+    _, promise = pairing.title_and_promise(first.notebook)
+    notebooks = [first.link, f'<span class="soft">{escape(promise)}</span>']
+    notebooks += [f'<span class="evidence">{one.link}</span>' for one in evidence]
     return (
-        f"<tr><td>{_thumbnail(execution.notebook)}</td>"
-        f'<th scope="row"><a href="{href}">{escape(title)}</a>'
-        f'<br><span class="soft">{escape(promise)}</span></th>'
-        f"<td>{headline}</td>"
-        f'<td class="number">{execution.costs.seconds:.0f} s</td>'
-        f'<td class="number">{execution.costs.peak_mb:,.0f} MB</td></tr>'
+        f"<tr><td>{_thumbnail(first.notebook)}</td>"
+        f'<th scope="row">{"<br>".join(notebooks)}</th>'
+        f"<td>{_headline(pair, numbers)}</td>"
+        f'<td class="number">{"<br>".join(_cost(one, "seconds", "s") for one in pair)}</td>'
+        f'<td class="number">{"<br>".join(_cost(one, "peak_mb", "MB") for one in pair)}</td></tr>'
     )
+
+
+def _headline(pair: Sequence[_Shown], numbers: Mapping[str, float]) -> str:
+    failed = [
+        f'<span class="failed">{escape(one.title)} failed</span> {escape(one.error)}'
+        for one in pair
+        if one.error is not None
+    ]
+    if failed:
+        return "<br>".join(failed)
+    key, meaning = next(iter(pair[0].notebook.metadata["headline"].items()))
+    if key not in numbers:
+        return ""
+    return (
+        f'<span class="headline">{numbers[key]:.3f}</span>'
+        f'<br><span class="soft">{escape(meaning)}</span>'
+    )
+
+
+def _cost(shown: _Shown, name: str, unit: str) -> str:
+    if shown.costs is None:
+        return '<span class="soft">not run now</span>'
+    return f"{getattr(shown.costs, name):,.0f} {unit}"
 
 
 def _thumbnail(notebook: NotebookNode) -> str:

@@ -12,14 +12,16 @@ import nbformat
 from nbformat import NotebookNode
 
 from dinov2_helpers.models import PROFILES, WEIGHTS
-from tools import blocks, imports, syntax
+from tools import blocks, imports, links, syntax
 from tools.project import Project
-from tools.setup_cell import setup_cell_of
+from tools.setup_cell import as_comments, setup_cell_of
 
 COMMITTED_PROFILE = "tiny"
 PACKAGES = ("dinov2_helpers", "dinov2_scale")  # those of our own that notebooks import
 FINISHED_PICTURE = "finished-picture"
 KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
+# with the commands to the shell that Python alone does not know
+LANGUAGE = {"name": "python", "pygments_lexer": "ipython3"}
 
 
 def read_source(project: Project, stem: str) -> NotebookNode:
@@ -27,7 +29,7 @@ def read_source(project: Project, stem: str) -> NotebookNode:
     notebook = jupytext.read(project.source(stem))
     metadata = {key: value for key, value in notebook.metadata.items() if key == "headline"}
     notebook.metadata = nbformat.from_dict(
-        {"kernelspec": KERNEL, "language_info": {"name": "python"}} | metadata
+        {"kernelspec": KERNEL, "language_info": LANGUAGE} | metadata
     )
     notebook.nbformat, notebook.nbformat_minor = 4, 5
     for number, cell in enumerate(notebook.cells, start=1):
@@ -38,7 +40,7 @@ def read_source(project: Project, stem: str) -> NotebookNode:
 
 
 def read_notebook(project: Project, stem: str) -> NotebookNode:
-    """The committed notebook.
+    """The committed notebook, with links as its source has them.
 
     Raises:
         FileNotFoundError: it was never made.
@@ -46,7 +48,11 @@ def read_notebook(project: Project, stem: str) -> NotebookNode:
     path = project.notebook(stem)
     if not path.exists():
         raise FileNotFoundError(f"{path.name} does not exist: run `make notebooks`")
-    return nbformat.read(path, as_version=4)
+    notebook = nbformat.read(path, as_version=4)
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            cell.source = links.localise(project, stem, cell.source)
+    return notebook
 
 
 def write_notebook(project: Project, stem: str, notebook: NotebookNode) -> None:
@@ -56,7 +62,10 @@ def write_notebook(project: Project, stem: str, notebook: NotebookNode) -> None:
             cell.source = blocks.fill(
                 cell.source, {"badge": badge(project, stem), "cost-card": cost_card(project, stem)}
             )
+        if cell.cell_type == "markdown":
+            cell.source = links.publish(project, stem, cell.source)
     path = project.notebook(stem)
+    path.parent.mkdir(parents=True, exist_ok=True)
     text = nbformat.writes(notebook) + "\n"
     if not path.exists() or path.read_text(encoding="utf-8") != text:
         path.write_text(text, encoding="utf-8", newline="\n")
@@ -68,8 +77,8 @@ def renew_setup_cell(project: Project, stem: str) -> None:
     text = path.read_text(encoding="utf-8")
     before, marker, rest = text.partition("# %%\n")
     cell, *after = re.split(r"\n+(?=# %%)", rest, maxsplit=1)
-    current = setup_cell_of(project)
-    if "google.colab" in cell and cell != current:
+    current = as_comments(setup_cell_of(project))
+    if "course.setup()" in cell and cell != current:
         renewed = "\n\n".join([before + marker + current, *after])
         path.write_text(renewed, encoding="utf-8", newline="\n")
 
@@ -103,7 +112,7 @@ def fingerprint(project: Project, notebook: NotebookNode) -> str:
     codes = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
     modules = imports.find_modules(project.root, PACKAGES)
     asked: set[str] = set()
-    for code in filter(syntax.is_python, codes):
+    for code in filter(syntax.is_python, map(syntax.as_python, codes)):
         asked |= imports.targets(imports.statements(code), modules)
     used = imports.reached(asked, modules)
     digest = hashlib.sha256()
@@ -148,9 +157,9 @@ def figure_path(project: Project, stem: str, media: str) -> Path:
 
 
 def title_and_promise(notebook: NotebookNode) -> tuple[str, str]:
-    """Title of a notebook, and the sentence that is the paragraph under it."""
+    """Title of a notebook, and the sentence that is the paragraph under it, in plain words."""
     title, promise, *_ = re.split(r"\n\s*\n", notebook.cells[0].source.strip())
-    return title.removeprefix("# ").strip(), " ".join(promise.split())
+    return title.removeprefix("# ").strip(), " ".join(promise.replace("**", "").split())
 
 
 def badge(project: Project, stem: str) -> str:
@@ -162,8 +171,7 @@ def badge(project: Project, stem: str) -> str:
         )
     return (
         "[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]"
-        f"(https://colab.research.google.com/github/{project.repository}/blob/main/"
-        f"notebooks/{stem}.ipynb)"
+        f"({links.notebook_address(project, stem)})"
     )
 
 
@@ -203,5 +211,6 @@ def _downloads(project: Project, stem: str) -> str:
     sizes = [f"{megabytes:,} MB (`{name}`)" for megabytes, name in first_with.items()]
     if not kinds:
         sizes = ["nothing"]
-    table = "../README.md#profiles-the-same-notebooks-on-the-real-models"
+    up = "../" * stem.count("/")
+    table = f"{up}../README.md#profiles-the-same-notebooks-on-the-real-models"
     return f"[Other profiles]({table}) download once: {', '.join(sizes)}."

@@ -1,6 +1,7 @@
 """Where things are in the repository, and the settings of `[tool.dinov2-in-practice]`."""
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -62,9 +63,35 @@ class Project:
         """Folder of the committed numbers."""
         return self.root / "notebooks" / "results"
 
+    def lessons(self) -> list[str]:
+        """Names of the lessons, as "01_feature_space", in order."""
+        return self._named("")
+
+    def evidence(self) -> list[str]:
+        """Names of the notebooks that measure, as "evidence/01_feature_space", in order."""
+        return self._named("evidence/")
+
     def stems(self) -> list[str]:
-        """Names of the notebooks, as "01_feature_space", in order."""
-        return sorted(path.stem for path in (self.root / "notebooks" / "src").glob("[0-9]*_*.py"))
+        """Names of all notebooks, the lessons first."""
+        return [*self.lessons(), *self.evidence()]
+
+    def chosen(self, names: Sequence[str]) -> list[str]:
+        """The notebooks whose names begin so, as "01" or "evidence/01" do; all if there are none.
+
+        Raises:
+            SystemExit: none begins so.
+        """
+        chosen = []
+        for name in names:
+            found = [stem for stem in self.stems() if stem.startswith(name)]
+            if not found:
+                raise SystemExit(f"no notebook begins with {name!r}: {', '.join(self.stems())}")
+            chosen += found
+        return chosen or self.stems()
+
+    def _named(self, folder: str) -> list[str]:
+        sources = (self.root / "notebooks" / "src" / folder).glob("[0-9]*_*.py")
+        return sorted(f"{folder}{path.stem}" for path in sources)
 
     def source(self, stem: str) -> Path:
         """Path of the text form that people edit."""

@@ -17,9 +17,10 @@ from tools.project import Project
 def passages(project: Project) -> dict[str, str]:
     """Markdown of every generated passage."""
     _, claims = recorded.files(pairing.COMMITTED_PROFILE)
+    owners = recorded.read(project.results / recorded.OWNERS).get(claims, {})
     return {
         "notebooks": _notebooks(project),
-        "ledger": ledger(recorded.read(project.results / claims)),
+        "ledger": ledger(recorded.read(project.results / claims), owners),
         "profiles": _profiles(),
         "weights": _weights(),
         "bench": _measured(project, "bench"),
@@ -32,15 +33,22 @@ def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
 
 
-def ledger(claims: Mapping[str, Mapping[str, str]]) -> str:
-    """The claims ledger as a Markdown table, in the order of the notebooks."""
-    rows = [
-        [row["claim"], row["how"], row["measured"], row["verdict"], f"{key[:2]}, {row['cell']}"]
-        for key, row in sorted(claims.items())
-    ]
-    escaped = [[cell.replace("|", r"\|") for cell in row] for row in rows]
+def ledger(claims: Mapping[str, Mapping[str, str]], owners: Mapping[str, str]) -> str:
+    """The claims ledger as a Markdown table, in the order of the notebooks.
+
+    Args:
+        claims: the rows, by key.
+        owners: the notebooks that have recorded them, by key, which the last column links.
+    """
+    rows = []
+    for key, row in sorted(claims.items()):
+        cells = [row["claim"], row["how"], row["measured"], row["verdict"]]
+        place = f"{key[:2]}, {row['cell']}"
+        if key in owners:
+            place = f"[{key[:2]}](notebooks/{owners[key]}.ipynb), {row['cell']}"
+        rows.append([cell.replace("|", r"\|") for cell in [*cells, place]])
     heads = ("The article claims", "Tested by", "We measured", "Verdict", "Notebook, section")
-    return _table(heads, escaped)
+    return _table(heads, rows)
 
 
 def _notebooks(project: Project) -> str:
@@ -48,13 +56,16 @@ def _notebooks(project: Project) -> str:
     costs = pairing.read_costs(project)
     rates = [cost["gflops"] for cost in costs.values() if "gflops" in cost]
     rows = []
-    for stem in project.stems():
+    for stem in project.lessons():
         notebook = pairing.read_source(project, stem)
         title, promise = pairing.title_and_promise(notebook)
         key, meaning = next(iter(notebook.metadata["headline"].items()))
+        lesson = f"[{title}](notebooks/{stem}.ipynb)"
+        if f"evidence/{stem}" in project.evidence():
+            lesson += f", [evidence](notebooks/evidence/{stem}.ipynb)"
         row = (
             stem[:2],
-            f"[{title}](notebooks/{stem}.ipynb)",
+            lesson,
             promise,
             f"{numbers[key]:.3f}: {meaning}",
             f"{costs[stem]['seconds']:.0f} s, {costs[stem]['peak_mb'] / 1000:.1f} GB",

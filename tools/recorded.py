@@ -7,6 +7,7 @@ from typing import Any
 
 from dinov2_helpers.writing import write_whole
 
+OWNERS = "owners.json"  # which notebook has recorded which entry, by file and key
 RELATIVE_TOLERANCE = 0.02
 ABSOLUTE_TOLERANCE = 0.01
 # Keys that end like this depend on the machine: they must exist, their values may differ.
@@ -33,15 +34,38 @@ def merge(stem: str, fresh: Path, committed: Path, profile: str) -> None:
     """Puts what a notebook recorded afresh in place of all that it had recorded before.
 
     Args:
-        stem: name of the notebook; "01_feature_space" records keys that start with "01.".
+        stem: name of the notebook, as "01_feature_space". Its evidence has keys that start with
+            the same number: `OWNERS` says which notebook has recorded which.
         fresh: folder in which it recorded this time.
         committed: folder of the results of all notebooks.
         profile: profile that it ran under.
+
+    Raises:
+        ValueError: another notebook records the same key.
     """
-    prefix = stem.split("_")[0] + "."
+    owners = read(committed / OWNERS)
+    merged = {}
     for name in files(profile):
-        others = {k: v for k, v in read(committed / name).items() if not k.startswith(prefix)}
-        write(committed / name, others | read(fresh / name))
+        fresh_entries = read(fresh / name)
+        owned = owners.get(name, {})
+        others = {}
+        for key, entry in read(committed / name).items():
+            if not _is_of(stem, key, owned.get(key)):
+                others[key] = entry
+        for key in sorted(others.keys() & fresh_entries):
+            raise ValueError(f"{stem} records {key}, which {owned.get(key)} records too")
+        merged[name] = others | fresh_entries
+        owned = {key: owner for key, owner in owned.items() if key in others}
+        owners[name] = owned | {key: stem for key in fresh_entries}
+    for name, entries in merged.items():
+        write(committed / name, entries)
+    write(committed / OWNERS, owners)
+
+
+def _is_of(stem: str, key: str, owner: str | None) -> bool:
+    """Whether a notebook has recorded an entry; where nobody knows, its number says so."""
+    number = Path(stem).name.split("_")[0]
+    return key.startswith(f"{number}.") if owner is None else owner == stem
 
 
 def differences(committed: Path, fresh: Path, profile: str) -> list[str]:

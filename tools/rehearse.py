@@ -1,9 +1,9 @@
 """Rehearses the notebooks where CI does not go: `make rehearse`.
 
-    python -m tools.rehearse small [01 02 ...]
+    python -m tools.rehearse small [01 evidence/01 ...]
     python -m tools.rehearse tiny --own [01 02 ...]
 
-executes them, all or those named by number. Under a profile of the hub they run on stand-ins
+executes them, all or those whose names begin so. Under a profile of the hub they run on stand-ins
 (tools/standins.py) in build/standins: the code paths, shapes and sizes of the real models, with
 random weights, so that what they show and record means nothing. With --own the sections "Your own
 images" get a folder of pictures in many formats, some of them broken. Everything goes to
@@ -62,7 +62,7 @@ def own_pictures(folder: Path) -> None:
 
 def replacements(stem: str, folder: Path) -> dict[str, str]:
     """What makes the section "Your own images" of a notebook use a folder."""
-    own = folder / "parts" / "mug" if stem.startswith("06") else folder
+    own = folder / "parts" / "mug" if Path(stem).name.startswith("06") else folder
     [target, *_] = sorted(folder.glob("*.png"))[1:]
     return {
         "FOLDER = None": f"FOLDER = {str(own)!r}",
@@ -70,7 +70,7 @@ def replacements(stem: str, folder: Path) -> dict[str, str]:
     }
 
 
-def rehearse(project: Project, profile: str, numbers: Sequence[str], own: bool) -> int:
+def rehearse(project: Project, profile: str, stems: Sequence[str], own: bool) -> int:
     """Executes notebooks; returns how many failed."""
     if profile != "tiny":
         standins(profile, project.build / "standins")
@@ -80,12 +80,12 @@ def rehearse(project: Project, profile: str, numbers: Sequence[str], own: bool) 
     own_pictures(pictures)
     limits = replace(Limits.from_environment(), notebook_seconds=SECONDS)
     failures = 0
-    for stem in project.stems():
-        if numbers and stem[:2] not in numbers:
-            continue
+    for stem in stems:
         changes = replacements(stem, pictures) if own else None
         done = execute(project, stem, folder, changes, limits)
-        nbformat.write(done.notebook, folder / f"{stem}.ipynb")
+        copy = folder / f"{stem}.ipynb"
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        nbformat.write(done.notebook, copy)
         costs = done.costs
         outcome = done.error or "ok"
         print(f"{stem}: {outcome}, {costs.seconds:.0f} s, {costs.peak_mb:,.0f} MB", flush=True)
@@ -97,10 +97,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Command line: see the module's text; 0 if all reached their end."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("profile", choices=PROFILES)
-    parser.add_argument("numbers", nargs="*", help="01 to 07; none means all")
+    parser.add_argument("names", nargs="*", help="as 01 or evidence/01; none means all")
     parser.add_argument("--own", action="store_true", help='rehearse "Your own images" too')
     options = parser.parse_args(arguments)
-    return min(1, rehearse(Project(), options.profile, options.numbers, options.own))
+    project = Project()
+    stems = project.chosen(options.names)
+    return min(1, rehearse(project, options.profile, stems, options.own))
 
 
 if __name__ == "__main__":

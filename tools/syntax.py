@@ -5,11 +5,18 @@ import hashlib
 from functools import cache
 from typing import Any
 
+from IPython.core.inputtransformer2 import TransformerManager
+
 
 @cache
 def module_digest(code: bytes) -> str:
     """SHA-256 of what a module does; equal for texts that differ in words to readers only."""
     return hashlib.sha256(canonical(ast.parse(code)).encode()).hexdigest()
+
+
+def as_python(code: str) -> str:
+    """A code cell with IPython's magics and commands to the shell as calls of functions."""
+    return TransformerManager().transform_cell(code)
 
 
 def is_python(code: str) -> bool:

@@ -38,29 +38,11 @@
 # nothing.
 
 # %%
-import re
-import subprocess
-import sys
-from importlib.metadata import packages_distributions, version
-from pathlib import Path
+from importlib.util import find_spec
 
-if "google.colab" in sys.modules:
-    owner = packages_distributions()
-    if "dinov2_helpers" not in owner:
-        if not any(Path().glob("dinov2_in_practice-*.whl")):
-            raise FileNotFoundError(
-                "Upload the file dist/dinov2_in_practice-*.whl, which `make wheel` builds in the "
-                "project's folder, in the panel of files on the left, and run this cell again."
-            )
-        kept = {"numpy", "torch", *sys.modules} & {*owner}  # pip must not touch what is imported
-        pins = "\n".join({f"{name}=={version(name)}" for module in kept for name in owner[module]})
-        lack = "'diffusers>=0.40' faiss-cpu 'transformers>=5.18'"
-        this = "--no-index --find-links=. dinov2-in-practice"
-        add = f"echo '{pins}' | pip --no-color install -c /dev/stdin {lack}"
-        end = f"pip install --no-deps {this} && pip check | grep -v jupyter"
-        said = subprocess.getoutput(f"{add} && {end}")
-        told = r"(?m)Succ\w+ [iu].*|ERROR: [A-Z].*|The user.*|^dinov2-.*"
-        print(*re.findall(told, said), sep="; ")
+if not find_spec("dinov2_helpers"):
+    import google.colab  # only there is it installed here; elsewhere run `make setup` first
+    # !pip install -q --no-deps dinov2_in_practice-*.whl || echo "Upload the wheel, as said above"
 from dinov2_helpers import course
 
 course.setup()

@@ -2,10 +2,12 @@
 
     python -m training.world.export --out data
 
-writes ``scenes`` and ``views`` below the folder, each with ``train`` and ``test``. Every split is
-a Hugging Face imagefolder: ``metadata.jsonl`` beside the files that it names. A folder is replaced
-only after all of its new files are written. With ``--contact FILE.png`` or ``--summary`` nothing
-is rendered: a sheet of the pictures that are there is written, or a table of them printed.
+writes ``scenes`` and ``views`` below the folder, each with ``train`` and ``test``, and
+``views/rivals``: for every toy of ``views/test`` another one of its class and colour, in its place.
+Every split is a Hugging Face imagefolder: ``metadata.jsonl`` beside the files that it names. A
+folder is replaced only after all of its new files are written. With ``--contact FILE.png`` or
+``--summary`` nothing is rendered: a sheet of the pictures that are there is written, or a table of
+them printed. ``--rivals`` renders ``views/rivals`` alone.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from multiprocessing.pool import Pool
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +28,11 @@ from PIL import Image
 from tqdm import tqdm
 
 from training.world.captions import caption
-from training.world.compose import turntable
+from training.world.compose import View, turntable
 from training.world.render import Picture, draw, draw_occluded
 from training.world.scene import FRAME, MOST_TOYS, Framing, Scene
 from training.world.surfaces import SURFACES
-from training.world.toys import CLASSES, EXCEPTIONS, PALETTES, POOLS, make_toy
+from training.world.toys import CLASSES, EXCEPTIONS, PALETTES, POOLS, Toy, make_toy
 from training.world.workers import renderer, rendering_pool
 
 Row = dict[str, Any]
@@ -61,6 +64,8 @@ VIEW_SURFACES = {
 }
 VIEWS_START = 500_000  # in the pool of toys: those before are for the scenes
 VIEWS_PER_TOY = 40
+VIEW_FOLDERS = (*VIEW_CLASSES, "rivals")
+RIVALS_START = VIEWS_START + 1000
 FOLDERS = {
     "file_name": ("images", "webp"),
     "depth_file_name": ("depth", "png"),
@@ -131,24 +136,46 @@ def render_views(number: int, split: str, folder: Path) -> list[Row]:
     name = VIEW_CLASSES[split][number]
     seed = POOLS[split][VIEWS_START + CLASSES.index(name)]
     toy = make_toy(name, seed)
-    rows = []
-    for place, view in enumerate(turntable(toy, seed, VIEW_SURFACES[name])):
-        if view.kind == "occluded":
-            scene, picture = draw_occluded(renderer(), (seed, place), view.scene)
-        else:
-            scene, picture = view.scene, renderer().render(view.scene)
-        row = write_picture(folder, number * VIEWS_PER_TOY + place, scene, picture)
-        rows.append(
-            row
-            | {
-                "toy_id": toy.toy_id,
-                "kind": view.kind,
-                "azimuth": scene.camera.azimuth,
-                "elevation": scene.camera.elevation,
-                "light_id": view.light_id,
-            }
-        )
-    return rows
+    views = turntable(toy, seed, VIEW_SURFACES[name])
+    return [
+        _write_view(folder, number * VIEWS_PER_TOY + place, (seed, place), toy, view)
+        for place, view in enumerate(views)
+    ]
+
+
+def render_rival(number: int, folder: Path) -> list[Row]:
+    """Renders and writes the turntable of the rival of a toy of ``views/test``.
+
+    The rival has the class and the colour of toy ``number`` and stands in its place, under its
+    light: what knows only colours and ground cannot tell them apart.
+    """
+    name = VIEW_CLASSES["test"][number]
+    seed = POOLS["test"][VIEWS_START + CLASSES.index(name)]
+    toy = make_toy(name, seed)
+    rival = make_toy(name, POOLS["test"][RIVALS_START + CLASSES.index(name)], toy.colour)
+    views = [
+        view for view in turntable(rival, seed, VIEW_SURFACES[name]) if view.kind == "turntable"
+    ]
+    return [
+        _write_view(folder, number * len(views) + place, (seed, place), rival, view)
+        for place, view in enumerate(views)
+    ]
+
+
+def _write_view(folder: Path, index: int, seed: tuple[int, int], toy: Toy, view: View) -> Row:
+    """Renders and writes a view of a toy; the seed is of the prop that may stand before it."""
+    if view.kind == "occluded":
+        scene, picture = draw_occluded(renderer(), seed, view.scene)
+    else:
+        scene, picture = view.scene, renderer().render(view.scene)
+    row = write_picture(folder, index, scene, picture)
+    return row | {
+        "toy_id": toy.toy_id,
+        "kind": view.kind,
+        "azimuth": scene.camera.azimuth,
+        "elevation": scene.camera.elevation,
+        "light_id": view.light_id,
+    }
 
 
 def write_picture(folder: Path, index: int, scene: Scene, picture: Picture) -> Row:
@@ -243,10 +270,31 @@ def export(out: Path, workers: int) -> None:
             task: Callable[[int], list[Row]] = partial(render_views, split=split, folder=folder)
             toys = len(VIEW_CLASSES[split])
             _write_rows(folder, p.imap(task, range(toys)), toys)
+        _write_rivals(new / "views" / "rivals", p)
         for part in ("scenes", "views"):
-            if (out / part).exists():
-                shutil.move(out / part, new / f"old-{part}")
-            shutil.move(new / part, out / part)
+            _replace(out / part, new / part, new / f"old-{part}")
+
+
+def export_rivals(out: Path, workers: int) -> None:
+    """Renders ``views/rivals`` alone and puts it into a folder, as `export` does with all."""
+    (out / "views").mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".new-", dir=out) as name, rendering_pool(workers) as p:
+        new = Path(name)
+        _write_rivals(new / "rivals", p)
+        _replace(out / "views" / "rivals", new / "rivals", new / "old")
+
+
+def _write_rivals(folder: Path, pool: Pool) -> None:
+    task = partial(render_rival, folder=_make(folder))
+    toys = len(VIEW_CLASSES["test"])
+    _write_rows(folder, pool.imap(task, range(toys)), toys)
+
+
+def _replace(folder: Path, new: Path, old: Path) -> None:
+    """Puts a new folder in place of one; the one of before goes to ``old``."""
+    if folder.exists():
+        shutil.move(folder, old)
+    shutil.move(new, folder)
 
 
 def _make(folder: Path) -> Path:
@@ -299,8 +347,8 @@ def summary(out: Path) -> str:
         "MB",
     )
     lines = [" | ".join(("| part", *columns)) + " |", "| --- " + "| ---: " * len(columns) + "|"]
-    for part in ("scenes", "views"):
-        for split in SCENES:
+    for part, splits in (("scenes", SCENES), ("views", VIEW_FOLDERS)):
+        for split in splits:
             folder = out / part / split
             text = (folder / "metadata.jsonl").read_text(encoding="utf-8")
             rows = [json.loads(line) for line in text.splitlines()]
@@ -329,11 +377,14 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2, help="processes that render")
     parser.add_argument("--contact", type=Path, metavar="FILE.png", help="only write a sheet")
     parser.add_argument("--summary", action="store_true", help="only print a table of counts")
+    parser.add_argument("--rivals", action="store_true", help="only render views/rivals")
     args = parser.parse_args()
     if args.contact:
         contact_sheet(args.out, args.contact)
     elif args.summary:
         print(summary(args.out))
+    elif args.rivals:
+        export_rivals(args.out, args.workers)
     else:
         export(args.out, args.workers)
 

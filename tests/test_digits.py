@@ -1,0 +1,97 @@
+"""Digits that are typed into prose: a result is computed, and every other digit has its reason."""
+
+import pytest
+from nbformat import v4
+
+from dinov2_helpers.models import WEIGHTS
+from tools import digits, pairing
+from tools.project import Project
+
+PROJECT = Project()
+EXEMPT = {
+    "03_semantic_segmentation": "not yet a lesson: its text is to be written anew",
+    "04_cross_modal_retrieval": "not yet a lesson: its text is to be written anew",
+    "05_depth_estimation": "not yet a lesson: its text is to be written anew",
+    "06_anomaly_detection": "not yet a lesson: its text is to be written anew",
+    "07_guided_diffusion": "not yet a lesson: its text is to be written anew",
+}
+PLAN = "how long a lesson is meant to take"
+SHAPE = "the shape of an array that the cell before shows"
+METHOD = "a choice of the method, not its result"
+
+# For each notebook: a part of the line, and why its digits may be typed.
+REASONS = {
+    "01_feature_space": {
+        "About 50 minutes": PLAN,
+        "257 vectors of 192 numbers each": SHAPE,
+        "The other 256 stand for": SHAPE,
+        "16 rows of 16 squares, each 14 pixels wide": SHAPE,
+        "bring each to length 1, then": METHOD,
+        "*Turn a toy by 90 degrees": METHOD,
+        "The bands are 95 % intervals": METHOD,
+        "A picture's 256 patches": SHAPE,
+        "come without a form, and start at 88 MB": "the size of the smallest published weights",
+    },
+    "02_zero_shot_classification": {
+        "About 50 minutes": PLAN,
+        "a 95 % interval": METHOD,
+        "*How many of the 256 test pictures": "the number of pictures, whose vectors a cell shows",
+        "Summing over everything shares 1": "the sum of all probabilities",
+        "what 256 pictures can tell apart": "the number of pictures",
+    },
+    "evidence/01_feature_space": {},
+    "evidence/02_zero_shot_classification": {},
+}
+
+
+def test_every_notebook_is_held_to_it_or_says_why_not():
+    assert sorted([*REASONS, *EXEMPT]) == sorted(PROJECT.stems())
+    assert not REASONS.keys() & EXEMPT.keys()
+
+
+@pytest.mark.parametrize("stem", REASONS)
+def test_every_digit_in_prose_has_a_reason_and_every_reason_a_digit(stem):
+    lines = list(digits.sentences(pairing.read_source(PROJECT, stem)))
+    parts = REASONS[stem]
+    assert [line for line in lines if not any(part in line for part in parts)] == []
+    assert [part for part in parts if not any(part in line for line in lines)] == []
+
+
+def test_the_size_of_the_smallest_weights_is_so():
+    sizes = [one["megabytes"] for name, one in WEIGHTS.items() if name.startswith("facebook/")]
+    assert min(sizes) == 88
+
+
+@pytest.mark.parametrize(
+    "sentence",
+    [
+        "It finds 87 % of them.",
+        "Half of 12 toys.",
+        "**Three** times better: 0.9",
+        "- in $n$ pictures, 5 are wrong",
+    ],
+)
+def test_a_typed_result_is_found(sentence):
+    notebook = v4.new_notebook(cells=[v4.new_markdown_cell(f"# Title\n\n{sentence}")])
+    (found,) = digits.sentences(notebook)
+    assert any(digit in found for digit in sentence if digit.isdigit())
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "## 4. Measured on 256 pictures",
+        "3. the third goal",
+        "`k=10` and\n```python\nx = 5\n```",
+        "$n = 5$ and\n\n$$ B = (X^\\top X + 2 I)^{-1} $$",
+        "[Oquab et al. 2023](https://arxiv.org/abs/2304.07193)",
+        "DINOv2 and DINOv3 at 224 x 224 in 2026, see lesson 3",
+        "no digits at all",
+    ],
+)
+def test_what_is_no_result_is_passed_over(text):
+    assert list(digits.sentences(v4.new_notebook(cells=[v4.new_markdown_cell(text)]))) == []
+
+
+def test_code_is_not_prose():
+    assert list(digits.sentences(v4.new_notebook(cells=[v4.new_code_cell("x = 5")]))) == []
