@@ -624,7 +624,7 @@ def alike(row, column):
         alt=f"Patch ({row}, {column}) of a view, and where another view is like it",
     )
     corners = np.array([[0, 0], [1, 0], [1, 1], [0, 1], [0, 0]])
-    across, down = 14 * (corners + np.array([column, row])).T
+    across, down = 14 * (corners + np.array([column, row])).T - 0.5  # pixel 0 begins at -0.5
     figure.axes[0].plot(across, down, color=plotting.COLOURS[1], linewidth=3)
     return figure
 
