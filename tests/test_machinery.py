@@ -16,7 +16,7 @@ from hatchling.builders.wheel import WheelBuilder
 
 from dinov2_helpers import load_diffusion, load_dinov2
 from dinov2_helpers.extras import need
-from tools import blocks, notebooks, pairing, recorded
+from tools import blocks, checks, notebooks, pairing, recorded
 from tools.checks import SETUP_LINES, check
 from tools.execution import Costs, Execution, execute, offline_environment, strip
 from tools.lift import exercise_problems, lift
@@ -365,6 +365,19 @@ def test_costs_have_limits(project):
         "it took 602 s at 80 GFLOP/s, which are 150 s at 320, more than 150",
         "it took 2,501 MB, more than 2,500",
     ]
+
+
+def test_a_lesson_has_less_time_than_its_evidence(project):
+    costs = {"seconds": 40, "peak_mb": 2000, "cores": 2, "gflops": 320}
+    stems = (STEM, f"evidence/{STEM}")
+    recorded.write(project.results / "costs.json", dict.fromkeys(stems, costs))
+    assert list(checks.costs(project, STEM)) == []  # it is lesson and evidence in one
+    source = project.source(stems[1])
+    source.parent.mkdir()
+    source.write_text(project.source(STEM).read_text(encoding="utf-8"), encoding="utf-8")
+    (problem,) = checks.costs(project, STEM)
+    assert problem.endswith("more than 30")
+    assert list(checks.costs(project, stems[1])) == []
 
 
 def test_a_slow_machine_does_not_make_a_notebook_costly(project):

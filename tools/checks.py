@@ -47,7 +47,7 @@ def check(project: Project, stem: str) -> list[str]:
         *_setup_cell(project, notebook),
         *_execution(notebook),
         *_outputs(notebook),
-        *_costs(project, stem),
+        *costs(project, stem),
     ]
     if stem in project.evidence():
         problems += _link_to(notebook, f"../{Path(stem).name}.ipynb", "its lesson")
@@ -237,19 +237,28 @@ def _finished_picture(project: Project, stem: str, notebook: NotebookNode) -> It
         yield f"figures/{figure.name} is not the picture in the notebook: run `make notebooks`"
 
 
-def _costs(project: Project, stem: str) -> Iterator[str]:
-    costs = pairing.read_costs(project).get(stem)
-    if costs is None:
+def costs(project: Project, stem: str) -> Iterator[str]:
+    """What a notebook costs more than it may."""
+    cost = pairing.read_costs(project).get(stem)
+    if cost is None:
         yield "its costs were not measured: run `make notebooks`"
         return
     limits = project.settings
     reference = limits["reference_gflops"]
-    rate = costs.get("gflops") or reference
-    seconds = costs["seconds"] * rate / reference
-    if seconds > limits["max_seconds"]:
+    rate = cost.get("gflops") or reference
+    seconds = cost["seconds"] * rate / reference
+    most = limits["max_seconds"][_kind(project, stem)]
+    if seconds > most:
         yield (
-            f"it took {costs['seconds']:,} s at {rate:,} GFLOP/s, which are {seconds:,.0f} s at "
-            f"{reference:,}, more than {limits['max_seconds']:,}"
+            f"it took {cost['seconds']:,} s at {rate:,} GFLOP/s, which are {seconds:,.0f} s at "
+            f"{reference:,}, more than {most:,}"
         )
-    if costs["peak_mb"] > limits["max_peak_mb"]:
-        yield f"it took {costs['peak_mb']:,} MB, more than {limits['max_peak_mb']:,}"
+    if cost["peak_mb"] > limits["max_peak_mb"]:
+        yield f"it took {cost['peak_mb']:,} MB, more than {limits['max_peak_mb']:,}"
+
+
+def _kind(project: Project, stem: str) -> str:
+    """What a notebook is: "lesson", "evidence", or "both" in one."""
+    if stem in project.evidence():
+        return "evidence"
+    return "lesson" if f"evidence/{stem}" in project.evidence() else "both"
