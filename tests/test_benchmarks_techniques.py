@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from benchmarks import run_record, table, techniques
+from benchmarks import table, techniques
 from benchmarks.technique_cases import CASES, FEATURES, FILES, Bench, Work, nearest_patch
 from benchmarks.ways import Missing
 
@@ -49,7 +49,8 @@ def test_the_nearest_patch_is_found_by_all():
 
 def test_times_are_of_one_picture_and_ratios_of_one_turn(monkeypatch):
     clock = SimpleNamespace(now=0.0, slowed=1.0)
-    monkeypatch.setattr(techniques, "time", SimpleNamespace(perf_counter=lambda: clock.now))
+    clocks = {"perf_counter": lambda: 2 * clock.now, "process_time": lambda: clock.now}
+    monkeypatch.setattr(techniques, "time", SimpleNamespace(**clocks))
 
     def ours():
         clock.slowed *= 10  # each turn is disturbed more than the last
@@ -59,9 +60,23 @@ def test_times_are_of_one_picture_and_ratios_of_one_turn(monkeypatch):
         clock.now += 0.06 * clock.slowed
 
     row = techniques.measured("case", Work("wait", FEATURES, 10, ours, {"slower": slower}), 3)
-    assert row["ms_each"] == pytest.approx(2 * 1000)  # of the second of three, after the warm-up
+    assert row["cpu_ms_each"] == pytest.approx(2000)  # of the second of three, after the warm-up
+    assert row["ms_each"] == pytest.approx(4000)
     (other,) = row["others"]
     assert other["times_ours"] == pytest.approx(3) and "same" not in other
+
+
+def test_short_works_are_repeated(monkeypatch):
+    clock = SimpleNamespace(now=0.0, calls=0)
+    clocks = {"perf_counter": lambda: clock.now, "process_time": lambda: clock.now}
+    monkeypatch.setattr(techniques, "time", SimpleNamespace(**clocks))
+
+    def short():
+        clock.calls += 1
+        clock.now += 0.25
+
+    assert techniques.timed(short, least=1.0) == (250, 250) and clock.calls == 4
+    assert techniques.timed(short, least=0.0) == (250, 250) and clock.calls == 5
 
 
 def test_other_numbers_are_told_apart():
