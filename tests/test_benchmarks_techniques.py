@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from benchmarks import table, techniques
+from benchmarks import run_record, table, techniques
 from benchmarks.technique_cases import CASES, FEATURES, FILES, Bench, Work, nearest_patch
 from benchmarks.ways import Missing
 
@@ -109,3 +109,12 @@ def test_the_command_measures_or_names_what_is_missing(tmp_path, monkeypatch, ca
     assert "not installed" in capsys.readouterr().out
     lines = table.text(table.techniques(report)).splitlines()
     assert sum("KnnClassifier" in line and "scikit-learn" in line for line in lines) == 2
+
+
+def test_committed_results_have_all_cases_and_the_same_numbers():
+    report = table.read(run_record.RESULTS / "techniques.json")
+    if report:
+        assert {row["case"] for row in report["rows"]} == set(CASES)
+        rows = [row for row in report["rows"] if "missing" not in row]
+        compared = [other for row in rows for other in row["others"] if "same" in other]
+        assert len(compared) >= 7 and all(other["same"] for other in compared)
