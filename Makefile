@@ -91,6 +91,8 @@ bench: $(STAMP)  ## measure speed on a quiet machine, beside other libraries; pr
 	$(PIP) install --quiet --editable '.[bench]'
 	$(PY) -m benchmarks.extraction
 	$(PY) -m benchmarks.anomaly
+	$(PY) -m benchmarks.techniques
+	$(PY) -m benchmarks.stores
 	$(PY) -m benchmarks.passages
 	$(PY) -m benchmarks.table
 

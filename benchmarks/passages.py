@@ -1,4 +1,4 @@
-"""The passages of README.md and docs/scaling.md that the committed results make.
+"""The passages of README.md and docs that the committed results make.
 
     python -m benchmarks.passages
 
@@ -8,8 +8,9 @@ writes them to `benchmarks/results/*.md`, from where `python -m tools.readme` ta
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from benchmarks import sizing, table
 from benchmarks.run_record import RESULTS
@@ -28,7 +29,25 @@ def passages() -> dict[str, str]:
         machine = f"{table.machine(report['run'])}; they decode {decoding:.0f} pictures a second"
         sizes = _markdown(sizing.HEADS, sizing.rows(report))
         made["sizing"] = f"{sizes}\n\nThese CPU cores: {machine}."
+    report = table.read(RESULTS / "stores.json")
+    if report:
+        section = table.stores(report)
+        made["stores"] = f"{_markdown(section.heads, section.rows)}\n\n{_of_stores(report)}"
     return made
+
+
+def _of_stores(report: Mapping[str, Any]) -> str:
+    """What was measured, beneath the table of stores."""
+    run = {name: value for name, value in report["run"].items() if name != "others_cores"}
+    others = {f"{row['n']:,}": f"{row['others_cores']:.1f}" for row in report["rows"]}
+    busy = ", ".join(f"{cores} ({n} vectors)" for n, cores in others.items())
+    packages = ", ".join(f"{name} {run[name]}" for name in ("faiss-cpu", "lancedb") if name in run)
+    return (
+        f"{run['vectors']}, grown; {run['dim']} numbers each. Time / reference: of the processor's "
+        f"time for a query, by that of {run['reference']}. Measured: {table.machine(run)}; "
+        f"{packages}. Cores that other programs kept busy meanwhile: {busy}; what is measured by "
+        "the clock (p50, p99, changes) is longer for it."
+    )
 
 
 def _markdown(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import psutil
 
@@ -20,6 +20,35 @@ from dinov2_helpers.data import data_dir
 from dinov2_helpers.writing import write_whole
 
 RESULTS = Path(__file__).resolve().parent / "results"
+
+
+class Spent(NamedTuple):
+    """A moment: seconds of the clock, of all cores, and of this process and its children."""
+
+    clock: float
+    everybody: float
+    own: float
+
+    @classmethod
+    def now(cls) -> Spent:
+        """Read the three clocks."""
+        return cls(time.perf_counter(), busy_seconds(), sum(os.times()[:4]))
+
+    def others_cores(self) -> float:
+        """Return how many cores other programs have kept busy since then, on average."""
+        now = Spent.now()
+        others = (now.everybody - self.everybody) - (now.own - self.own)
+        return max(0.0, others / (now.clock - self.clock))
+
+
+def busy_seconds() -> float:
+    """Seconds that all cores together have computed since the machine was started."""
+    times = psutil.cpu_times()
+    idle = times.idle + getattr(times, "iowait", 0)
+    return float(sum(times[:8]) - idle)  # the first 8, as Linux counts guests among users too
+
+
+BEGAN = Spent.now()
 
 
 def machine(**versions: Any) -> dict[str, Any]:
@@ -90,7 +119,7 @@ def rounded(value: Any) -> Any:
 
 
 def write(report: dict[str, Any], started: float, out: Path) -> None:
-    """Writes a report as JSON, with the cost so far in its record.
+    """Writes a report as JSON, with the cost so far in its record, and how busy others were.
 
     Args:
         report: has the record in "run".
@@ -99,4 +128,5 @@ def write(report: dict[str, Any], started: float, out: Path) -> None:
     """
     report["run"]["seconds"] = round(time.perf_counter() - started)
     report["run"]["peak_mb"] = peak_mb()
+    report["run"]["others_cores"] = BEGAN.others_cores()
     write_whole(out, (json.dumps(rounded(report), indent=1) + "\n").encode())

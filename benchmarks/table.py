@@ -39,7 +39,8 @@ def read(path: Path) -> Any:
 def machine(run: Mapping[str, Any]) -> str:
     """When and on what a benchmark ran."""
     threads = f", threads: {run['threads']}" if "threads" in run else ""
-    return f"{run['date']}, {run['processor']}, {run['cores']} cores{threads}"
+    others = f", other programs: {run['others_cores']:.1f} cores" if "others_cores" in run else ""
+    return f"{run['date']}, {run['processor']}, {run['cores']} cores{threads}{others}"
 
 
 def extraction(report: Mapping[str, Any]) -> Section:
@@ -119,6 +120,63 @@ def indexes(report: Mapping[str, Any]) -> Section:
     return Section(f"Faiss, {largest:,} vectors", machine(report["run"]), heads, rows)
 
 
+def techniques(report: Mapping[str, Any]) -> Section:
+    """The objects of the library, and who computes the same."""
+    rows = [
+        (row["case"], row["missing"], "", "", "")
+        if "missing" in row
+        else (row["case"], row["work"], row["given"], f"{row['cpu_ms_each']:.3f}", _beside(row))
+        for row in report["rows"]
+    ]
+    heads = ("object", "work", "given", "CPU ms each", "time / ours")
+    return Section("Techniques, for each picture", machine(report["run"]), heads, rows)
+
+
+def _beside(row: Mapping[str, Any]) -> str:
+    return ", ".join(
+        f"{other['name']} {other['times_ours']:.2f}"
+        + ("" if other.get("same", True) else " (other numbers)")
+        for other in row["others"]
+    )
+
+
+def stores(report: Mapping[str, Any]) -> Section:
+    """Where vectors are kept: `ImageIndex`, bare Faiss, LanceDB."""
+    rows = [(f"{row['n']:,}", row["way"], *_store_measures(row)) for row in report["rows"]]
+    heads = (
+        "vectors", "way", "recall@10", "p50 ms", "p99 ms", "CPU ms", "time / reference",
+        "1 %: p50 ms", "1 %: recall", "build CPU s", "bytes each", "2,000 replaced ms",
+        "2,000 deleted ms",
+    )  # fmt: skip
+    return Section("Keeping and finding vectors", machine(report["run"]), heads, rows)
+
+
+def _store_measures(row: Mapping[str, Any]) -> tuple[str, ...]:
+    if "missing" in row:
+        return (row["missing"], *[""] * 10)
+    query, condition = row["query"], row["filter"]
+    return (
+        f"{row['recall']:.3f}",
+        f"{query['p50_ms']:.2f}",
+        f"{query['p99_ms']:.2f}",
+        f"{query['cpu_ms']:.2f}",
+        f"{query['times_reference']:.2f}" if "times_reference" in query else "",
+        f"{condition['p50_ms']:.2f}",
+        f"{condition['recall']:.3f}" if condition["obeyed"] else "disobeyed",
+        f"{row['build']['cpu_seconds']:.1f}",
+        f"{row['bytes'] / row['n']:,.0f}",
+        _change(row, "replace"),
+        _change(row, "delete"),
+    )
+
+
+def _change(row: Mapping[str, Any], what: str) -> str:
+    """Milliseconds that a change took, if it could be made and was seen."""
+    if "impossible" in row:
+        return "impossible"
+    return f"{1000 * row[what]['seconds']:,.0f}" if row[what]["seen"] else "not seen"
+
+
 def notebooks(costs: Mapping[str, Any]) -> Section:
     """What each notebook costs."""
     rows = [(stem, f"{cost['seconds']:.0f}", f"{cost['peak_mb']}") for stem, cost in costs.items()]
@@ -147,6 +205,8 @@ def sections() -> list[Section]:
             data_dir() / "benchmarks" / "faiss_indexes.json",
             "-m benchmarks.faiss_indexes",
         ),
+        ("techniques", techniques, RESULTS / "techniques.json", "-m benchmarks.techniques"),
+        ("stores", stores, RESULTS / "stores.json", "-m benchmarks.stores"),
         ("notebooks", notebooks, Project().results / "costs.json", "-m tools.notebooks execute"),
     )
     return [

@@ -24,7 +24,7 @@ ROW = {
 RUN = {
     "date", "python", "numpy", "faiss", "faiss_options", "processor", "cores", "omp_wait_policy",
     "blas_threshold", "vectors", "dim", "seed", "neighbours", "queries", "turns", "recipes",
-    "seconds", "peak_mb",
+    "seconds", "peak_mb", "others_cores",
 }  # fmt: skip
 
 
@@ -341,10 +341,29 @@ def test_the_table_and_the_lines_of_the_readme(tmp_path, monkeypatch, capsys):
 
 def test_the_passages_of_the_readme_are_made_from_the_committed_results():
     made = passages.passages()
-    assert made.keys() == {"bench", "sizing"}
+    assert made.keys() == {"bench", "sizing", "stores"}
     for name, text in made.items():
         committed = passages.path_of(name).read_text(encoding="utf-8")
         assert committed == f"{text}\n", "run `python -m benchmarks.passages`"
+
+
+def burn(seconds):
+    end = time.process_time() + seconds
+    while time.process_time() < end:
+        pass
+
+
+def test_the_record_tells_what_others_compute_from_what_the_benchmark_does(monkeypatch):
+    others = {"busy": 100.0}
+
+    monkeypatch.setattr(run_record, "busy_seconds", lambda: others["busy"] + time.process_time())
+    began = run_record.Spent.now()
+    burn(0.3)
+    assert began.others_cores() == pytest.approx(0, abs=0.1)
+    began = run_record.Spent.now()
+    burn(0.3)
+    others["busy"] += 2 * (time.perf_counter() - began.clock)
+    assert began.others_cores() == pytest.approx(2, rel=0.2)
 
 
 def test_a_passage_is_not_made_from_nothing(tmp_path, monkeypatch):

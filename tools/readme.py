@@ -25,6 +25,7 @@ def passages(project: Project) -> dict[str, str]:
         "weights": _weights(),
         "bench": _measured(project, "bench"),
         "sizing": _measured(project, "sizing"),
+        "stores": _measured(project, "stores"),
     }
 
 
