@@ -218,8 +218,11 @@ def cross(bridge, x):
 
 # %%
 train = load_scenes("train")
-x = extract_features(dinov2, train).pooled("both")  # (n, 384)
-y = clip.embed_images(train).vectors  # (n, 128)
+seen_train = extract_features(dinov2, train)
+clip_train = clip.embed_images(train)
+
+x = seen_train.pooled("both")  # (n, 384)
+y = clip_train.vectors  # (n, 128)
 
 x.shape, y.shape
 
@@ -364,16 +367,13 @@ def unit(vectors):
 
 
 # %%
-single = load_scenes("train").select(n_objects=1)
-train_classes = np.array([CLASS_NAMES.index(name) for name in single.labels("class")])
-seen_single = extract_features(dinov2, single)
+single = np.flatnonzero([len(row["objects"]) == 1 for row in train.table])  # pictures of one toy
+names_of_single = [train.table[i]["objects"][0]["class"] for i in single]
+train_classes = np.array([CLASS_NAMES.index(name) for name in names_of_single])
 
 labelled_and_new = {
-    "nearest mean, CLS": (unit(seen_single.cls), unit(seen.cls)),
-    "nearest mean, CLS | mean": (
-        unit(seen_single.pooled("both")),
-        unit(seen.pooled("both")),
-    ),
+    "nearest mean, CLS": (unit(seen_train.cls[single]), unit(seen.cls)),
+    "nearest mean, CLS | mean": (unit(x[single]), unit(seen.pooled("both"))),
 }
 
 # %%
@@ -506,7 +506,7 @@ unknown = np.isin(truth, [0, 4, 8, 12])
 known_names = np.setdiff1d(np.arange(16), [0, 4, 8, 12])
 
 known_training = np.isin(train_classes, known_names)
-single_crossed = cross(bridge, seen_single.pooled("both"))
+single_crossed = cross(bridge, x[single])
 fits = (single_crossed[known_training] @ clip_names[known_names].T).max(axis=1)
 line = np.quantile(fits, 0.05)
 
@@ -616,7 +616,11 @@ if FOLDER:
 else:
     mine = {name: photographs()[name] for name in ("cat", "coffee", "rocket", "flower")}
 
-my_bridge = Bridge(dinov2, clip).fit(FOLDER or train)
+my_bridge = Bridge(dinov2, clip)
+if FOLDER:
+    my_bridge.fit(FOLDER)
+else:
+    my_bridge.fit(seen_train, clip_train)  # what was read above already
 my_bridge.save("my-bridge")
 
 # %%
