@@ -656,7 +656,7 @@ near = search(mine.cls, k=1)  # of each the nearest, which is not itself
 # %%
 shown = []
 titles = []
-for row, nearest in enumerate(near.rows[:8, 0]):
+for row, nearest in enumerate(near.rows[:6, 0]):
     name = mine.names[row]
     name_of_nearest = mine.names[nearest]
     shown += [open_image(pictures[name]), open_image(pictures[name_of_nearest])]
