@@ -143,7 +143,7 @@ class BareFaiss:
 
     def build(self, vectors: Vectors) -> None:
         """Add all."""
-        recipe = choose(*vectors.shape, self.kind).recipe
+        recipe = choose(len(vectors), vectors.shape[1], self.kind).recipe
         self.inner = faiss.index_factory(vectors.shape[1], recipe, faiss.METRIC_INNER_PRODUCT)
         if self.kind == "hnsw":
             self.inner.hnsw.efConstruction = GRAPH_EFFORT

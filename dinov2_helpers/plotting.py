@@ -249,7 +249,7 @@ def joined(
     for (x, y), (u, v), is_right in zip(starts, ends, known, strict=True):
         colour, dashes = (COLOURS[0], "-") if is_right else (COLOURS[1], "--")
         line = {"color": colour, "linestyle": dashes, "marker": "o", "mec": "white", "ms": 8}
-        figure.axes[0].plot([x, u + shift], [y, v], **line)
+        figure.axes[0].plot([x, u + shift], [y, v], **line)  # type: ignore[arg-type]
     return figure
 
 
