@@ -173,10 +173,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     out = run_record.RESULTS / "techniques.json"
     parser.add_argument("--out", type=Path, default=out, help="JSON file to write")
     options = parser.parse_args(arguments)
-    logging.getLogger("dinov2_helpers").setLevel(logging.ERROR)  # few pictures promise little
     benchmark(options.cases, options.fit, options.ask, options.threads, options.out)
     return 0
 
 
 if __name__ == "__main__":
+    logging.getLogger("dinov2_helpers").setLevel(logging.ERROR)  # few pictures promise little
     sys.exit(main())

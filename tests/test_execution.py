@@ -296,6 +296,6 @@ def test_a_profile_names_the_cells_that_take_long(toy, capsys):
 
 
 def test_notebooks_are_chosen_by_their_beginning(toy):
-    assert notebooks._chosen(toy, ["01"]) == notebooks._chosen(toy, []) == ["01_toy"]
+    assert toy.chosen(["01"]) == toy.chosen([]) == ["01_toy"]
     with pytest.raises(SystemExit, match="no notebook begins with '08': 01_toy"):
-        notebooks._chosen(toy, ["08"])
+        toy.chosen(["08"])
