@@ -31,7 +31,9 @@ MODULES = {
 }
 VERSIONS = {
     **dict.fromkeys(("accelerate", "filelock", "ipywidgets", "matplotlib", "packaging"), "9.0"),
-    **dict.fromkeys(("psutil", "safetensors", "scikit-image", "scipy", "tqdm"), "9.0"),
+    **dict.fromkeys(
+        ("psutil", "safetensors", "scikit-image", "scipy", "threadpoolctl", "tqdm"), "9.0"
+    ),
     "diffusers": "0.40.0",
     "google-colab": "1.0.0",
     "huggingface-hub": "1.27.0",
