@@ -390,8 +390,8 @@ figure = plotting.curves(
 plotting.show(figure)
 
 # %% [markdown]
-# The bands are 95 % intervals: with sixteen other toys the line would lie in them nineteen times of
-# twenty.
+# The bands are 95 % intervals: of bands made like this, nineteen in twenty hold what all toys of
+# this world would show.
 
 # %%
 from_the_back = {name: bootstrap(of_toys[:, 1:].mean(axis=1)) for name, of_toys in closer.items()}

@@ -122,8 +122,8 @@ clip_right = guesses == truth
 print(f"CLIP names {share(clip_right):.0%} of {len(truth)} pictures; guessing: {1 / 16:.0%}")
 
 # %% [markdown]
-# The range in brackets is a 95 % interval: with other pictures of the same kind the share would
-# land in it nineteen times of twenty.
+# The range in brackets is a 95 % interval: of ranges made like this, nineteen in twenty hold the
+# share of all pictures of the kind.
 #
 # ## The same with DINOv2
 #
