@@ -178,7 +178,10 @@ def _row(line: bytes, where: str) -> dict[str, Any]:
 
 
 def load_scenes(split: str, **where: Any) -> Scenes:
-    """Return the sample scenes of a split, "train" or "test"; conditions as in `Scenes.select`."""
+    """Return the sample scenes of a split; conditions as in `Scenes.select`.
+
+    Splits are "train", "test", and "camouflage": toys that have nearly the colour of their ground.
+    """
     return read_scenes(data_dir() / "scenes" / split).select(**where)
 
 

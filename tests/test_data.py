@@ -16,7 +16,11 @@ from training import verify
 DATA = Path(__file__).parent.parent / "data"
 SPLITS = ("train", "test")
 BUDGET = {"scenes": 10e6, "views": 14e6}  # bytes
-FOLDERS = [*((part, split) for part in BUDGET for split in SPLITS), ("views", "rivals")]
+FOLDERS = [
+    *((part, split) for part in BUDGET for split in SPLITS),
+    ("views", "rivals"),
+    ("scenes", "camouflage"),
+]
 FILE_COLUMNS = (
     "file_name",
     "depth_file_name",
@@ -116,6 +120,34 @@ def test_a_rival_is_of_the_same_class_and_colour_in_the_same_place(tables):
         assert toy["toy_id"] != rival["toy_id"]
         for column in ("azimuth", "surface", "light", "indoor"):
             assert toy[column] == rival[column]
+
+
+def of_the_ground(rows, split):
+    """The mean distance in Lab of each only toy from the colour of what is around it."""
+    export = pytest.importorskip("training.world.export", exc_type=ImportError)
+    folder = DATA / "scenes" / split
+    found = []
+    for row in rows:
+        image, depth, _, instances = (
+            np.asarray(Image.open(folder / row[column])) for column in FILE_COLUMNS
+        )
+        found.append(export.contrast(image, instances > 0, depth > 0))
+    return np.array(found)
+
+
+def test_camouflaged_toys_have_nearly_the_colour_of_their_ground(tables):
+    rows = tables["scenes", "camouflage"]
+    assert len(rows) == 48
+    assert Counter(row["framing"] for row in rows) == {"portrait": 32, "wide": 16}
+    assert all(len(row["objects"]) == 1 and row["objects"][0]["usual_colour"] for row in rows)
+    assert len({row["surface"] for row in rows}) >= 6
+    assert len({row["objects"][0]["class"] for row in rows}) >= 10
+    assert of_the_ground(rows, "camouflage").max() < 26  # drawn below 25; WebP loses a little
+
+
+def test_most_toys_of_the_test_have_another_colour_than_their_ground(tables):
+    rows = [row for row in tables["scenes", "test"] if len(row["objects"]) == 1]
+    assert np.median(of_the_ground(rows[::5], "test")) > 45
 
 
 def test_captions_name_classes_and_colours(tables):

@@ -11,7 +11,14 @@ pytest.importorskip("training.world.render", exc_type=ImportError)
 
 from training.world import captions, workers
 from training.world.compose import WIDE_GROUP_SIDE, sample_scene, turntable, with_occluder
-from training.world.export import bounding_box, describe, scene_orders, voc_palette
+from training.world.export import (
+    CAMOUFLAGES,
+    bounding_box,
+    contrast,
+    describe,
+    scene_orders,
+    voc_palette,
+)
 from training.world.material import Shard, render_shard
 from training.world.postprocess import ambient_occlusion
 from training.world.render import (
@@ -423,3 +430,24 @@ def test_voc_palette_starts_as_published():
     assert palette[:4].tolist() == [[0, 0, 0], [128, 0, 0], [0, 128, 0], [128, 128, 0]]
     assert palette[15].tolist() == [192, 128, 128]
     assert palette[255].tolist() == [224, 224, 192]
+
+
+def test_contrast_is_the_distance_of_a_toy_from_the_colour_around_it():
+    picture = np.full((60, 60, 3), 128, np.uint8)
+    toy = np.zeros((60, 60), bool)
+    toy[20:40, 20:40] = True
+    solid = np.ones((60, 60), bool)
+    assert contrast(picture, toy, solid) == pytest.approx(0, abs=1e-6)
+    solid[:25] = False
+    picture[:25] = 255  # a bright sky behind the toy's upper part counts on the toy alone
+    toy_is_bright = picture.copy()
+    toy_is_bright[toy] = 255
+    assert contrast(toy_is_bright, toy, solid) == pytest.approx(100 - 53.585, abs=0.1)
+    picture[toy] = 128
+    assert contrast(picture, toy, solid) == pytest.approx(0, abs=1e-6)
+
+
+def test_camouflaged_toys_wear_usual_colours():
+    assert {name for name, _, _ in CAMOUFLAGES} == set(CLASSES)
+    assert {surface for _, surface, _ in CAMOUFLAGES} == set(SURFACES)
+    assert all(colour in PALETTES[name] for name, _, colour in CAMOUFLAGES)

@@ -3,11 +3,12 @@
     python -m training.world.export --out data
 
 writes ``scenes`` and ``views`` below the folder, each with ``train`` and ``test``, and
-``views/rivals``: for every toy of ``views/test`` another one of its class and colour, in its place.
+``views/rivals``: for every toy of ``views/test`` another one of its class and colour, in its place,
+and ``scenes/camouflage``: toys that have nearly the colour of the ground around them.
 Every split is a Hugging Face imagefolder: ``metadata.jsonl`` beside the files that it names. A
 folder is replaced only after all of its new files are written. With ``--contact FILE.png`` or
 ``--summary`` nothing is rendered: a sheet of the pictures that are there is written, or a table of
-them printed. ``--rivals`` renders ``views/rivals`` alone.
+them printed. ``--rivals`` renders ``views/rivals`` alone, ``--camouflage`` those scenes.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+from scipy.ndimage import binary_dilation
+from skimage.color import rgb2lab
 from tqdm import tqdm
 
 from training.world.captions import caption
@@ -66,6 +69,30 @@ VIEWS_START = 500_000  # in the pool of toys: those before are for the scenes
 VIEWS_PER_TOY = 40
 VIEW_FOLDERS = (*VIEW_CLASSES, "rivals")
 RIVALS_START = VIEWS_START + 1000
+SCENE_FOLDERS = (*SCENES, "camouflage")
+CAMOUFLAGED = 48  # scenes
+CAMOUFLAGE_START = VIEWS_START + 100_000
+CAMOUFLAGE_TRIES = 200  # toys that are drawn at most until one is hard to tell from its ground
+ALIKE = 25  # mean distance in Lab from the ground's colour; half of the test toys have 54 or more
+AROUND = 16  # pixels around a toy whose colour it must nearly have
+GROUND_COLOURS = {  # in which a toy may be hard to see on a surface
+    "grass": ("green",),
+    "sand": ("yellow",),
+    "snow": ("white",),
+    "road": ("black", "gray"),
+    "water": ("blue",),
+    "wood": ("brown", "orange"),
+    "tiles": ("white",),
+    "carpet": ("red", "blue", "green", "purple", "brown"),
+}
+CAMOUFLAGES = [
+    (name, surface, colour)
+    for name, palette in PALETTES.items()
+    for surface, colours in GROUND_COLOURS.items()
+    for colour in palette
+    # a snowman is white: its colour is its scarf's
+    if (surface == "snow" if name == "snowman" else colour in colours)
+]
 FOLDERS = {
     "file_name": ("images", "webp"),
     "depth_file_name": ("depth", "png"),
@@ -160,6 +187,39 @@ def render_rival(number: int, folder: Path) -> list[Row]:
         _write_view(folder, number * len(views) + place, (seed, place), rival, view)
         for place, view in enumerate(views)
     ]
+
+
+def render_camouflaged(number: int, folder: Path) -> list[Row]:
+    """Renders and writes a scene in which a toy has nearly the colour of what is around it.
+
+    Toys, usual in colour, and surfaces that might suit each other are drawn until one pair does.
+
+    Raises:
+        RuntimeError: none did.
+    """
+    first = CAMOUFLAGE_START + number * CAMOUFLAGE_TRIES
+    for seed in POOLS["test"][first : first + CAMOUFLAGE_TRIES]:
+        name, surface, colour = CAMOUFLAGES[np.random.default_rng(seed).integers(len(CAMOUFLAGES))]
+        toy = make_toy(name, seed, colour)
+        framing: Framing = "wide" if number % 3 == 2 else "portrait"
+        scene, picture = draw(renderer(), seed, [toy], framing, surface, occluded=False)
+        if contrast(picture.rgb, picture.instance_mask > 0, picture.depth > 0) < ALIKE:
+            return [write_picture(folder, number, scene, picture)]
+    raise RuntimeError(f"none of {CAMOUFLAGE_TRIES} toys has nearly the colour of its ground")
+
+
+def contrast(rgb: np.ndarray, toy: np.ndarray, solid: np.ndarray) -> float:
+    """How far a toy's pixels are in colour from what is around it, as a mean distance in Lab.
+
+    Args:
+        rgb: (H, W, 3) uint8.
+        toy: (H, W) true on the toy.
+        solid: (H, W) false in the sky, which is left out.
+    """
+    lab = rgb2lab(rgb)
+    around = binary_dilation(toy, iterations=AROUND) & ~toy & solid
+    distance = np.linalg.norm(lab[toy] - np.median(lab[around], axis=0), axis=1)  # (pixels,)
+    return float(distance.mean())
 
 
 def _write_view(folder: Path, index: int, seed: tuple[int, int], toy: Toy, view: View) -> Row:
@@ -265,6 +325,7 @@ def export(out: Path, workers: int) -> None:
             folder = _make(new / "scenes" / split)
             orders = scene_orders(split)
             _write_rows(folder, p.imap(partial(render_order, folder=folder), orders), len(orders))
+        _write_camouflaged(new / "scenes" / "camouflage", p)
         for split in SCENES:
             folder = _make(new / "views" / split)
             task: Callable[[int], list[Row]] = partial(render_views, split=split, folder=folder)
@@ -282,6 +343,20 @@ def export_rivals(out: Path, workers: int) -> None:
         new = Path(name)
         _write_rivals(new / "rivals", p)
         _replace(out / "views" / "rivals", new / "rivals", new / "old")
+
+
+def export_camouflaged(out: Path, workers: int) -> None:
+    """Renders ``scenes/camouflage`` alone and puts it into a folder, as `export` does with all."""
+    (out / "scenes").mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".new-", dir=out) as name, rendering_pool(workers) as p:
+        new = Path(name)
+        _write_camouflaged(new / "camouflage", p)
+        _replace(out / "scenes" / "camouflage", new / "camouflage", new / "old")
+
+
+def _write_camouflaged(folder: Path, pool: Pool) -> None:
+    task = partial(render_camouflaged, folder=_make(folder))
+    _write_rows(folder, pool.imap(task, range(CAMOUFLAGED)), CAMOUFLAGED)
 
 
 def _write_rivals(folder: Path, pool: Pool) -> None:
@@ -347,7 +422,7 @@ def summary(out: Path) -> str:
         "MB",
     )
     lines = [" | ".join(("| part", *columns)) + " |", "| --- " + "| ---: " * len(columns) + "|"]
-    for part, splits in (("scenes", SCENES), ("views", VIEW_FOLDERS)):
+    for part, splits in (("scenes", SCENE_FOLDERS), ("views", VIEW_FOLDERS)):
         for split in splits:
             folder = out / part / split
             text = (folder / "metadata.jsonl").read_text(encoding="utf-8")
@@ -377,12 +452,15 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2, help="processes that render")
     parser.add_argument("--contact", type=Path, metavar="FILE.png", help="only write a sheet")
     parser.add_argument("--summary", action="store_true", help="only print a table of counts")
+    parser.add_argument("--camouflage", action="store_true", help="only render scenes/camouflage")
     parser.add_argument("--rivals", action="store_true", help="only render views/rivals")
     args = parser.parse_args()
     if args.contact:
         contact_sheet(args.out, args.contact)
     elif args.summary:
         print(summary(args.out))
+    elif args.camouflage:
+        export_camouflaged(args.out, args.workers)
     elif args.rivals:
         export_rivals(args.out, args.workers)
     else:
