@@ -14,6 +14,7 @@ shown is escaped as `printable` does it, as are line breaks in a title that is a
 import io
 import math
 import os
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -23,7 +24,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.text import Text
 from numpy.typing import ArrayLike, NDArray
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 from .extras import need
 from .pictures.decode import open_image
@@ -176,6 +177,104 @@ def show_images(
     return figure
 
 
+@rc_context(STYLE)
+def show_depth(
+    images: Sequence[Picture],
+    *,
+    alt: str,
+    titles: Sequence[str | os.PathLike[str]] = (),
+    columns: int = 8,
+    limits: Limits = None,
+    unit: str = "metres",
+) -> Figure:
+    """Draw pictures and depth maps in rows, near as bright and far as dark, the bar in metres.
+
+    Maps (H, W) hold depth above 0; NaN is white. Equal factors are equal steps of colour, since
+    from 1 to 2 m matters as much as from 10 to 20. `limits` are in the maps' own unit, whose name
+    is `unit`.
+
+    Raises:
+        ValueError: No map among the images, or as `show_images`.
+    """
+    drawn = [_logs_of(one) for one in images]
+    maps = [one for one in drawn if isinstance(one, np.ndarray) and one.ndim == 2]
+    ends = None if limits is None else (math.log10(limits[0]), math.log10(limits[1]))
+    low, high = _shared(ends, maps)
+    figure = show_images(
+        drawn, alt=alt, titles=titles, columns=columns, limits=(low, high), bar=unit
+    )
+    for drawing in (one for ax in figure.axes for one in ax.images):
+        drawing.set_cmap("viridis_r")
+    ticks = _round_between(10**low, 10**high)
+    figure.axes[-1].set_yticks(np.log10(ticks), [f"{tick:g}" for tick in ticks])
+    figure.axes[-1].minorticks_off()
+    return figure
+
+
+def depth_error(guess: ArrayLike, truth: ArrayLike, *, factor: float = 1.5) -> Array:
+    """Return colours (H, W, 3) of the error of a depth map (H, W): red too near, blue too far.
+
+    The colour is full where the answer is `factor` times too near or too far, and white where it
+    is right, or the truth NaN.
+    """
+    true = np.asarray(truth, float)
+    ratio = np.log(np.asarray(guess, float) / true) / np.log(factor)  # -1: too near by the factor
+    colours: Array = colormaps["RdBu"]((ratio + 1) / 2)[..., :3]
+    colours[np.isnan(true)] = 1
+    return colours
+
+
+def _logs_of(image: Picture) -> Picture:
+    """Return the logarithms of a map, and a picture as it is."""
+    if isinstance(image, Image.Image) or image.ndim != 2:
+        return image
+    with np.errstate(divide="ignore", invalid="ignore"):
+        found: Array = np.log10(image)
+    return found
+
+
+def _round_between(low: float, high: float) -> list[float]:
+    """Return numbers to write beside a logarithmic scale, about equally far apart."""
+    whole = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    inside: list[float] = []
+    for digits in ((1, 2, 5), (1, 1.5, 2, 2.5, 3, 4, 5, 6, 8), np.arange(1, 10, 0.2)):
+        found = [float(digit) * 10.0**power for power in whole for digit in digits]
+        inside = [one for one in found if low <= one <= high]
+        if len(inside) >= 3:
+            break
+    return inside[:: 1 + len(inside) // 8]
+
+
+def paint_points(
+    places: ArrayLike, depth: ArrayLike, colours: ArrayLike, size: tuple[int, int], *, side: int = 2
+) -> NDArray[np.uint8]:
+    """Paint points as a camera sees them, the near ones over the far ones.
+
+    Args:
+        places: (P, 2), x and y in pixels, the centre of the top left pixel being (0.5, 0.5).
+        depth: (P,) from the camera; points that are not in front of it are left out.
+        colours: (P, 3) uint8.
+        size: (width, height) of the picture.
+        side: Each point covers so many pixels down and across.
+
+    Returns:
+        (height, width, 3) uint8; white where no point is.
+    """
+    width, height = size
+    in_front = np.flatnonzero(np.asarray(depth) > 0)
+    order = in_front[np.argsort(-np.asarray(depth)[in_front], kind="stable")]  # far to near
+    place, colour = np.asarray(places)[order], np.asarray(colours)[order]
+    steps = np.arange(side) - (side - 1) / 2
+    down, across = np.meshgrid(steps, steps, indexing="ij")
+    x = np.floor(place[:, :1] + across.ravel()).astype(int)  # (P, side ** 2)
+    y = np.floor(place[:, 1:] + down.ravel()).astype(int)
+    inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
+    point, _ = np.nonzero(inside)
+    canvas = np.full((height, width, 3), 255, np.uint8)
+    canvas[y[inside], x[inside]] = colour[point]  # of several points the last one stays
+    return canvas
+
+
 def bars_beside(
     image: Picture,
     names: Sequence[str],
@@ -207,6 +306,21 @@ def bars_beside(
         axes.invert_yaxis()
         figure.legend(loc="outside right upper")
     return figure
+
+
+def text_card(text: str, *, size: int = 224) -> Image.Image:
+    """Draw a text in the middle of a white square, to stand among pictures.
+
+    Args:
+        text: Of Latin letters; others have no shapes in the font that is always there.
+        size: Side in pixels.
+    """
+    card = Image.new("RGB", (size, size), "white")
+    lines = "\n".join(textwrap.wrap(text, 12))
+    style: dict[str, Any] = {"anchor": "mm", "align": "center"}
+    style["font"] = ImageFont.load_default(size // 7)
+    ImageDraw.Draw(card).multiline_text((size / 2, size / 2), lines, "black", **style)
+    return card
 
 
 @rc_context(STYLE)
@@ -377,11 +491,19 @@ def heatmap(
     """Draw a table (R, C) as colours, such as a confusion matrix; NaN stays empty.
 
     `rows` and `columns` are names. `number` formats the numbers (".2f", ".0%", "d"); "" hides them.
+    A title that is wider than the table is broken into lines.
     """
     matrix = np.asarray(matrix)
     low, high = _shared(limits, [matrix])
-    width, height = 2.4 + 0.55 * matrix.shape[1], 1.8 + 0.4 * matrix.shape[0]
-    figure, [[ax]] = _figure(alt, max(width, 5), height)
+    width = max(2.4 + 0.55 * matrix.shape[1], 5)
+    if "title" in axes:
+        room = width - 0.1 * max(len(_shown(text)) for text in rows)  # inches beside the names
+        letters = max(16, int(10 * room))
+        parts = [textwrap.fill(part, letters) for part in _shown(axes["title"]).split("\n")]
+        axes["title"] = "\n".join(parts)
+    lines = axes.get("title", "").count("\n")
+    height = 1.8 + 0.4 * matrix.shape[0] + 0.25 * lines
+    figure, [[ax]] = _figure(alt, width, height)
     ax.imshow(matrix, cmap="cividis", vmin=low, vmax=high, aspect="auto")
     ax.spines[:].set_visible(False)
     rows, columns = [_shown(text) for text in rows], [_shown(text) for text in columns]

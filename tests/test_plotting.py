@@ -27,6 +27,7 @@ FIGURES = {
     "images": lambda alt: plotting.show_images([*NOISE, np.eye(4)], alt=alt, bar="value"),
     "curves": lambda alt: plotting.curves(range(9), {"a": RNG.random((5, 9))}, alt=alt),
     "intervals": lambda alt: plotting.intervals({"a $b": (0.5, 0.4, 0.7)}, level=(0, "c"), alt=alt),
+    "depth": lambda alt: plotting.show_depth([NOISE[0], 1 + np.eye(4)], alt=alt),
     "heatmap": lambda alt: plotting.heatmap(np.eye(2), ["a", "b"], ["c", "d"], alt=alt),
     "bars": lambda alt: plotting.bars_beside(NOISE[0], ["a", "b"], {"p": [0.2, 0.8]}, alt=alt),
     "pairs": lambda alt: plotting.joined(NOISE[0], NOISE[1], [[5, 5]], [[9, 9]], alt=alt),
@@ -157,6 +158,19 @@ def test_curves_draw_a_given_spread():
     ax = figure.axes[0]
     assert list(ax.lines[0].get_ydata()) == [1, 2] and list(ax.lines[1].get_ydata()) == [3, 3]
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["a", "chance"]
+
+
+def test_a_long_title_of_a_heatmap_stays_in_the_picture():
+    title = "change of the cosine against the same seeds unguided"
+    rows = ["guided", "target, shuffled"]
+    figure = plotting.heatmap(np.eye(2), rows, ["a", "b"], alt=ALT, title=title)
+    figure.savefig(io.BytesIO())  # puts everything in its place
+    written = figure.axes[0].title
+    assert written.get_text().replace("\n", " ") == title
+    extent = written.get_window_extent()
+    assert extent.x0 >= 0
+    assert extent.x1 <= figure.bbox.width
+    assert extent.y1 <= figure.bbox.height
 
 
 def test_heatmap_writes_readable_numbers_and_leaves_gaps():
@@ -304,3 +318,61 @@ def test_bars_say_which_way_is_up():
     assert axes.get_xlim() == (0, 1)
     drawn = [[bar.get_width() for bar in group] for group in axes.containers]
     assert drawn == list(values.values())
+
+
+@pytest.mark.parametrize(
+    ("near", "far", "ticks"),
+    [
+        (0.8, 30, ["1", "2", "5", "10", "20"]),
+        (2.2, 5, ["2.5", "3", "4", "5"]),
+        (0.01, 1, ["0.01", "0.02"]),
+    ],
+)
+def test_depth_has_a_bar_in_metres(near, far, ticks):
+    depth = np.array([[near, far], [np.nan, near]])
+    figure = plotting.show_depth([NOISE[0], depth], alt=ALT)
+    bar = figure.axes[-1]
+    assert [tick.get_text() for tick in bar.get_yticklabels()][: len(ticks)] == ticks
+    np.testing.assert_allclose(bar.get_yticks()[0], np.log10(float(ticks[0])))
+    assert bar.get_ylabel() == "metres"
+    picture, drawn = (axes.images[0] for axes in figure.axes[:2])
+    assert picture.get_array().ndim == 3
+    np.testing.assert_allclose(drawn.get_clim(), np.log10([near, far]))
+    brightness = drawn.cmap([0.0, 1.0])[:, :3].sum(axis=1)
+    assert brightness[0] > brightness[1]  # near is bright
+
+
+def test_depth_keeps_the_limits_that_it_is_given():
+    figure = plotting.show_depth([np.eye(3) + 1], limits=(1, 100), unit="relative", alt=ALT)
+    assert figure.axes[0].images[0].get_clim() == (0, 2)
+    assert figure.axes[-1].get_ylabel() == "relative"
+    with pytest.raises(ValueError, match="there are only pictures"):
+        plotting.show_depth(NOISE, alt=ALT)
+
+
+def test_near_points_are_painted_over_far_ones():
+    colours = np.array([[255, 0, 0], [0, 255, 0], [0, 0, 255]], np.uint8)
+    places = np.array([[1.5, 0.5], [1.5, 0.5], [0.5, 0.5]])
+    for depth in ([1, 2, 3], [0.5, 9, 1]):
+        drawn = plotting.paint_points(places, depth, colours, (3, 2), side=1)
+        assert drawn.tolist()[0] == [[0, 0, 255], [255, 0, 0], [255, 255, 255]]
+        assert (drawn[1] == 255).all()
+
+
+def test_a_point_covers_some_pixels_and_none_behind_the_camera():
+    colours = np.zeros((2, 3), np.uint8)
+    drawn = plotting.paint_points([[2, 2], [0, 0]], [1, -1], colours, (4, 4), side=2)
+    assert (drawn[1:3, 1:3] == 0).all()
+    assert (drawn == 0).all(axis=2).sum() == 4
+    outside = plotting.paint_points([[-9, 2], [9, 9]], [1, 1], colours, (4, 4))
+    assert (outside == 255).all()
+
+
+def test_errors_of_depth_are_red_where_the_answer_is_too_near():
+    truth = np.array([[2.0, 2.0, 2.0, np.nan]])
+    colours = plotting.depth_error([[1.0, 2.0, 4.0, 1.0]], truth)
+    near, right, far, unknown = colours[0]
+    assert near[0] > near[2] and far[2] > far[0]
+    assert right.min() > 0.9 and (unknown == 1).all()
+    gentle = plotting.depth_error([[1.0, 2.0, 4.0, 1.0]], truth, factor=8)[0, 0]
+    assert gentle[1] > near[1]  # a larger factor is paler
