@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 import dinov2_helpers
 from dinov2_helpers import ModelError, load_dinov2
 from dinov2_helpers.models import PROFILES, WEIGHTS, about, current_profile
+from dinov2_helpers.models.load import quiet
 
 
 @pytest.fixture
@@ -198,6 +199,17 @@ def test_a_download_says_what_comes_and_shows_its_progress(download, capsys):
     assert download == [True]
     assert re.match(r"Downloading facebook/dinov2-small, 88 MB, from https://\S+: once", said[0])
     assert len(said) == 2
+
+
+def test_bars_are_back_when_several_threads_have_read():
+    enable_progress_bars()
+    first, second = quiet(), quiet()
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert are_progress_bars_disabled()  # the second still reads
+    second.__exit__(None, None, None)
+    assert not are_progress_bars_disabled()
 
 
 def test_bars_that_a_reader_has_switched_off_stay_off(download, capfd):

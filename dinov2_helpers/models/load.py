@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import platform
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -266,24 +267,38 @@ def _tokenizer(path: Path, vocab_size: int) -> Any:
     return tokenizer
 
 
+_SILENCED: list[tuple[bool, bool]] = []  # which bars were shown before; one entry for each reader
+_SILENCING = threading.Lock()
+
+
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Hide transformers' bars of reading weights, which would end up in notebooks."""
+    """Hide transformers' bars of reading weights, which would end up in notebooks.
+
+    They are switched for the whole process: of several threads that read at once, the first
+    remembers what was shown and the last brings it back.
+    """
     from huggingface_hub import utils as hub
     from transformers.utils import logging as transformers_logging
 
-    hub_shows = not hub.are_progress_bars_disabled()
-    shows = transformers_logging.is_progress_bar_enabled()
-    transformers_logging.disable_progress_bar()  # and those of the hub
+    with _SILENCING:
+        shown = (
+            transformers_logging.is_progress_bar_enabled(),
+            not hub.are_progress_bars_disabled(),
+        )
+        _SILENCED.append(_SILENCED[0] if _SILENCED else shown)
+        transformers_logging.disable_progress_bar()  # and those of the hub
     try:
         yield
     finally:
-        if shows:
-            transformers_logging.enable_progress_bar()  # and those of the hub
-        if hub_shows:
-            hub.enable_progress_bars()
-        else:
-            hub.disable_progress_bars()
+        with _SILENCING:
+            weights_shown, downloads_shown = _SILENCED.pop()
+            if not _SILENCED and weights_shown:
+                transformers_logging.enable_progress_bar()  # and those of the hub
+            if not _SILENCED and downloads_shown:
+                hub.enable_progress_bars()
+            else:
+                hub.disable_progress_bars()
 
 
 def locate(
