@@ -3,16 +3,14 @@
     python -m benchmarks.anomaly
     python -m benchmarks.anomaly --categories mug --test 4 --out other.json
 
-Notebook 06 explains the detectors; this command lifts their very code out of the notebook's source,
-as benchmarks.faiss_indexes does, and gives each what it remembers of the good pictures of a
-category. What the model itself takes for a picture, from the file to the patches, stands beside it.
-Everything takes turns; medians are of the turns.
+The library's detectors, one setting a row, are given what they remember of the good pictures of a
+category. What the model itself takes for a picture, from the file to the patches, stands beside
+them. Everything takes turns; medians are of the turns.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 import time
@@ -24,108 +22,74 @@ from typing import Any, NamedTuple
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when Faiss is loaded
 import faiss
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from benchmarks import run_record
 from dinov2_helpers import data_dir, extract_features, load_dinov2
-from tools import pairing
-from tools.lift import lift
-from tools.project import Project
+from dinov2_helpers.techniques.anomaly import AnomalyDetector
+from dinov2_helpers.techniques.inspection import read_layout
+from dinov2_helpers.techniques.patches import PatchReader
 
-STEM = "06_anomaly_detection"
-LIFTED = (
-    "read_inspection", "unit", "mahalanobis", "top_mean", "nearest_maps",
-    "coreset", "lies_still", "rebuild", "cut_after", "directions", "MOST",
-    "SHARES", "LARGE",
-)  # fmt: skip
-SMALL = 224  # pixels; the notebook names only the larger size
+CATEGORIES = ("mug", "car", "rocket", "wood", "tiles")
+SMALL = 224  # pixels
+LARGE = 448
 TEST = 20  # test pictures of a category
 TURNS = 5
+NEIGHBOURS = 10
 PACKAGES = ("torch", "transformers", "numpy", "scikit-learn", "faiss-cpu")
-
-Array = NDArray[np.float32]
 
 
 class Detector(NamedTuple):
     """A detector that has seen the good pictures."""
 
+    needs: str  # the pass through the model, one of `forwards`
     remembers: int  # bytes
-    score: Callable[[], Array]  # of all test pictures: (N,)
+    score: Callable[[], Any]  # of all test pictures
 
 
-def neighbours() -> int:
-    """Number of neighbours that the notebook has chosen."""
-    results = Project().results / f"{pairing.COMMITTED_PROFILE}.json"
-    return int(json.loads(results.read_text(encoding="utf-8"))["06.neighbours"])
+def settings(last: int) -> dict[str, dict[str, Any]]:
+    """Settings of `AnomalyDetector` for each row; layers are counted from 0."""
+    plain: dict[str, Any] = {"size": SMALL, "dimensions": None}
+    nearest = plain | {"method": "nearest", "layers": [last], "same_place": False}
+    mixture = plain | {"method": "rebuild", "k": NEIGHBOURS}
+    return {
+        "nearest patch, whole bank": nearest,
+        "nearest patch, 1% of the bank": nearest | {"coreset": 0.01},
+        "rebuilt": mixture,
+        "rebuilt, 64 directions": mixture | {"size": LARGE, "dimensions": 64},
+    }
 
 
-def categories() -> tuple[str, ...]:
-    """The notebook's categories."""
-    return lift(pairing.read_source(Project(), STEM), "CATEGORIES")["CATEGORIES"]
-
-
-def forwards(
-    code: dict[str, Any], dinov2: Any, paths: Sequence[Path]
-) -> dict[str, Callable[[], Any]]:
+def forwards(dinov2: Any, paths: Sequence[Path]) -> dict[str, Callable[[], Any]]:
     """The passes through the model that the detectors need, on these files."""
-    short = code["cut_after"](dinov2, dinov2.n_layers // 2)
-    runs = {
-        f"whole model, {SMALL} px": (dinov2, SMALL),
-        f"first half, {SMALL} px": (short, SMALL),
-        f"first half, {code['LARGE']} px": (short, code["LARGE"]),
-    }
-
-    settings: dict[str, Any] = {"fit": "resize", "progress": False}
-    return {
-        name: partial(extract_features, model, list(paths), size=size, **settings)
-        for name, (model, size) in runs.items()
-    }
+    middle = dinov2.n_layers // 2
+    whole = partial(extract_features, dinov2, list(paths), size=SMALL, fit="resize", progress=False)
+    runs: dict[str, Callable[[], Any]] = {f"whole model, {SMALL} px": whole}
+    for size in (SMALL, LARGE):
+        reader = PatchReader(dinov2, size, (middle,))
+        runs[f"first half, {size} px"] = partial(reader.read, list(paths), progress=False)
+    return runs
 
 
-def detectors(
-    code: dict[str, Any], features: dict[str, Any], n_train: int, k: int
-) -> dict[str, tuple[str, Detector]]:
-    """The notebook's detectors by name, each with the pass through the model that it needs.
-
-    Args:
-        code: lifted from the notebook.
-        features: of the good pictures, then the test pictures, for each of `forwards`.
-        n_train: how many are good ones to learn from.
-        k: neighbours to rebuild from.
-    """
-    whole, half, large = features
-    patches = {name: code["unit"](found.patches) for name, found in features.items()}
-    train = {name: x[:n_train] for name, x in patches.items()}
-    test = {name: x[n_train:] for name, x in patches.items()}
-    bank = train[whole].reshape(-1, train[whole].shape[-1])
-    share, top_mean = min(code["SHARES"]), code["top_mean"]
-    core = bank[code["coreset"](bank, round(share * len(bank)))]
-    turn = code["directions"](train[large])
-    compact, cls = (train[large] @ turn, test[large] @ turn), features[whole].cls
-    still, _ = code["lies_still"](train[half])
-    where = "at the same place" if still else "from anywhere"
-
-    def by_bank(kept: Array) -> Detector:
-        return Detector(kept.nbytes, lambda: top_mean(code["nearest_maps"](test[whole], kept)))
-
-    def rebuilt(train: Array, test: Array, extra: int = 0) -> Detector:
-        kept = (
-            train.nbytes if still else min(code["MOST"], train[..., 0].size) * train.shape[-1] * 4
-        )
-        score = partial(code["rebuild"], test, train, still, (k,))
-        return Detector(kept + extra, lambda: top_mean(score()[k]))
-
-    dim = cls.shape[1]
-    gaussian = partial(code["mahalanobis"], cls[:n_train], cls[n_train:])
-    return {
-        "Mahalanobis on CLS (with the fit)": (whole, Detector(4 * dim * (dim + 1), gaussian)),
-        "nearest patch, whole bank": (whole, by_bank(bank)),
-        f"nearest patch, {share:.0%} of the bank": (whole, by_bank(core)),
-        f"rebuilt {where}": (half, rebuilt(train[half], test[half])),
-        f"rebuilt {where}, {turn.shape[1]} directions": (large, rebuilt(*compact, turn.nbytes)),
-    }
+def detectors(dinov2: Any, train: Sequence[Path], test: Sequence[Path]) -> dict[str, Detector]:
+    """The detectors by name, fitted; each scores features that are made already."""
+    middle, last = dinov2.n_layers // 2, dinov2.n_layers - 1
+    features = {}
+    for size in (SMALL, LARGE):
+        options: dict[str, Any] = {"size": size, "fit": "resize", "layers": [middle]}
+        features[size] = [
+            extract_features(dinov2, list(paths), progress=False, **options)
+            for paths in (train, test, train[:1])
+        ]
+    found = {}
+    for name, given in settings(last).items():
+        good, new, one = features[given["size"]]
+        detector = AnomalyDetector(dinov2, false_alarms=0.5, **given)
+        detector.fit(good, calibration=one)  # thresholds are not what is measured
+        part = "whole model" if given.get("layers") == [last] else "first half"
+        score = partial(detector.score, new)
+        found[name] = Detector(f"{part}, {given['size']} px", detector.remembered_bytes(), score)
+    return found
 
 
 def benchmark(names: Sequence[str], most: int, threads: int, out: Path) -> dict[str, Any]:
@@ -140,19 +104,16 @@ def benchmark(names: Sequence[str], most: int, threads: int, out: Path) -> dict[
     started = time.perf_counter()
     torch.set_num_threads(threads)
     faiss.omp_set_num_threads(threads)
-    code, k = lift(pairing.read_source(Project(), STEM), *LIFTED), neighbours()
     dinov2 = load_dinov2("tiny", device="cpu")
     record = run_record.machine(**run_record.versions(*PACKAGES))
-    record |= {"threads": threads, "turns": TURNS, "test_pictures": most, "neighbours": k}
+    record |= {"threads": threads, "turns": TURNS, "test_pictures": most, "neighbours": NEIGHBOURS}
     report: dict[str, Any] = {"run": record, "rows": []}
     for category in names:
-        line = code["read_inspection"](data_dir() / "defects" / category)
-        test = line.test[:: max(1, len(line.test) // most)][:most]
-        passes = forwards(code, dinov2, test)
-        both = forwards(code, dinov2, [*line.train, *test])
-        features = {name: run() for name, run in both.items()}
-        found = detectors(code, features, len(line.train), k)
-        todo = passes | {name: detector.score for name, (_, detector) in found.items()}
+        layout = read_layout(data_dir() / "defects" / category)
+        test = layout.test[:: max(1, len(layout.test) // most)][:most]
+        passes = forwards(dinov2, test)
+        found = detectors(dinov2, layout.train, test)
+        todo = passes | {name: detector.score for name, detector in found.items()}
         taken: dict[str, list[float]] = {name: [] for name in todo}
         for turn in range(1 + TURNS):
             for name, run in todo.items():
@@ -160,10 +121,10 @@ def benchmark(names: Sequence[str], most: int, threads: int, out: Path) -> dict[
                 run()
                 if turn:  # the first one warms up
                     taken[name].append(1000 * (time.perf_counter() - before) / len(test))
-        for name, (needs, detector) in found.items():
-            row = {"category": category, "detector": name, "good_pictures": len(line.train)}
-            row |= {"remembers_bytes": detector.remembers, "pass": needs}
-            row |= {"score_ms": median(taken[name]), "pass_ms": median(taken[needs])}
+        for name, detector in found.items():
+            row = {"category": category, "detector": name, "good_pictures": len(layout.train)}
+            row |= {"remembers_bytes": detector.remembers, "pass": detector.needs}
+            row |= {"score_ms": median(taken[name]), "pass_ms": median(taken[detector.needs])}
             report["rows"].append(row | {"score_ms_by_turn": taken[name]})
             print(summary(row), flush=True)
         run_record.write(report, started, out)
@@ -181,7 +142,7 @@ def summary(row: dict[str, Any]) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; returns the exit code."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--categories", nargs="+", choices=categories(), default=categories())
+    parser.add_argument("--categories", nargs="+", choices=CATEGORIES, default=CATEGORIES)
     parser.add_argument("--test", type=int, default=TEST, help="test pictures of each")
     threads = os.cpu_count() or 1
     parser.add_argument("--threads", type=int, default=threads, help="default: all cores")

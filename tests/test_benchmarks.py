@@ -11,7 +11,17 @@ import torch
 from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks import anomaly, extraction, faiss_indexes, growth, passages, run_record, table, ways
+from benchmarks import (
+    anomaly,
+    extraction,
+    faiss_indexes,
+    growth,
+    passages,
+    pq_by_size,
+    run_record,
+    table,
+    ways,
+)
 from dinov2_helpers import load_dinov2
 from dinov2_helpers.samples import data_dir
 from tools.project import ROOT
@@ -71,6 +81,21 @@ def test_an_interrupted_run_keeps_what_was_measured(small, tmp_path, monkeypatch
         faiss_indexes.main(["--sizes", "500", "--out", str(out)])
     kept = {row["index"] for row in json.loads(out.read_text())["rows"]}
     assert kept == {"Flat", "IVF-Flat"}
+
+
+def test_codes_of_every_saving_are_measured_at_every_size(small, tmp_path, capsys):
+    out = tmp_path / "results.json"
+    assert pq_by_size.main(["--sizes", "500", "2000", "--out", str(out)]) == 0
+    report = json.loads(out.read_text())
+    savings = pq_by_size.notebook_code()["SAVINGS"]
+    measured = [(row["n"], row["saves"]) for row in report["rows"]]
+    assert measured == [(n, saves) for n in (500, 2000) for saves in savings]
+    for row in report["rows"]:
+        for value, low, high in (row["alone"], row["reranked"]):
+            assert 0 <= low <= value <= high <= 1
+        assert row["reranked"][0] >= row["alone"][0]
+    assert report["run"]["queries"] == 20
+    assert "32 times smaller" in capsys.readouterr().out
 
 
 def test_rounded():
@@ -267,7 +292,7 @@ def test_detectors_are_measured_beside_the_model(flaws, tmp_path, capsys):
     report = json.loads(out.read_text())
     assert report["run"].keys() >= MACHINE | {"turns", "test_pictures", "neighbours"}
     names = [row["detector"] for row in report["rows"]]
-    assert len(set(names)) == len(names) == 5
+    assert len(set(names)) == len(names) == 4
     for row in report["rows"]:
         assert row["category"] == "mug" and row["good_pictures"] == 40
         assert row["score_ms"] > 0 and row["pass_ms"] > 0
@@ -276,7 +301,7 @@ def test_detectors_are_measured_beside_the_model(flaws, tmp_path, capsys):
     bank = 40 * 16 * 16 * 48 * 4
     assert remembers["nearest patch, whole bank"] == bank
     assert remembers["nearest patch, 1% of the bank"] == pytest.approx(bank / 100, rel=0.01)
-    assert capsys.readouterr().out.count("scores in") == 5
+    assert capsys.readouterr().out.count("scores in") == 4
 
 
 def test_the_table_says_what_was_never_measured(tmp_path, monkeypatch, capsys):
@@ -390,4 +415,4 @@ def test_committed_results_are_complete():
         assert rows == [(shape, way) for shape in extraction.SHAPES for way in extraction.WAYS]
         assert report["floors"].keys() == set(extraction.SHAPES)
     if report := reports.get("anomaly"):
-        assert {row["category"] for row in report["rows"]} == set(anomaly.categories())
+        assert {row["category"] for row in report["rows"]} == set(anomaly.CATEGORIES)

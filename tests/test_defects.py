@@ -1,16 +1,13 @@
-"""Notebook 06 reads inspection pictures in MVTec AD's layout, and says where a folder differs."""
+"""Inspection pictures in MVTec AD's layout: what is read, and the sample data."""
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from dinov2_helpers import samples
-from tools import pairing
-from tools.lift import lift
-from tools.project import Project
+from dinov2_helpers.pictures import read_mask
+from dinov2_helpers.techniques.inspection import read_layout
 
-code = lift(pairing.read_source(Project(), "06_anomaly_detection"), "read_inspection", "true_masks")
-read_inspection, true_masks = code["read_inspection"], code["true_masks"]
 CATEGORIES = ("car", "mug", "rocket", "tiles", "wood")
 
 
@@ -33,13 +30,18 @@ def folder(tmp_path):
     return root
 
 
+def masks_of(layout, size):
+    """Masks of the test pictures, (N, H, W); those without one are empty."""
+    blank = np.zeros(size[::-1], bool)
+    return np.stack([read_mask(path, size=size) if path else blank for path in layout.masks])
+
+
 def test_layout(folder):
-    read = read_inspection(folder)
+    read = read_layout(folder)
     assert [path.name for path in read.train] == ["000.png", "001.png", "002.png"]
-    assert list(read.kinds) == ["bent"] * 3 + ["good"]
+    assert list(read.kinds) == ["bent"] * 3 + ["good"] and read.flaws == ("bent",)
     assert [path.parent.name for path in read.test] == list(read.kinds)
-    masks = true_masks(read)
-    assert masks.shape == (4, 16, 20) and masks.dtype == bool
+    masks = masks_of(read, (20, 16))
     assert masks.sum(axis=(1, 2)).tolist() == [2, 4, 6, 0]
     assert masks[0, 3:5, 2].all()
 
@@ -50,73 +52,42 @@ def test_masks_without_the_suffix_and_other_picture_types(folder):
     for path in sorted((folder / "test/bent").iterdir()):
         Image.open(path).save(path.with_suffix(".jpg"))
         path.unlink()
-    assert true_masks(read_inspection(folder)).sum() == 12
+    assert masks_of(read_layout(folder), (20, 16)).sum() == 12
 
 
-def test_training_pictures_alone_are_enough(folder):
+def test_training_pictures_alone_are_nothing_to_test_on(folder):
     for path in [*(folder / "test").rglob("*.png"), *(folder / "ground_truth").rglob("*.png")]:
         path.unlink()
-    read = read_inspection(folder)
-    assert (len(read.train), read.test, list(read.kinds)) == (3, [], [])
+    with pytest.raises(FileNotFoundError, match="no picture in test/good or test/KIND"):
+        read_layout(folder)
 
 
 def test_no_folder(tmp_path):
     with pytest.raises(FileNotFoundError, match="nowhere: there is no such folder"):
-        read_inspection(tmp_path / "nowhere")
-
-
-@pytest.mark.parametrize("left", [0, 1])
-def test_too_few_good_pictures(folder, left):
-    for path in sorted((folder / "train/good").iterdir())[left:]:
-        path.unlink()
-    with pytest.raises(ValueError, match=rf"{left} good pictures in train.good: put 2 or more"):
-        read_inspection(folder)
-
-
-@pytest.mark.parametrize(
-    ("name", "left"), [("train/good/001.png", (2, 4)), ("test/bent/002.png", (3, 3))]
-)
-def test_a_broken_picture_is_named_and_left_out(folder, name, left, capsys):
-    path = folder / name
-    path.write_bytes(path.read_bytes()[:40])
-    read = read_inspection(folder)
-    assert (len(read.train), len(read.test)) == left
-    assert len(true_masks(read)) == len(read.kinds) == left[1]
-    assert f"left out: {path}: cannot be used: " in capsys.readouterr().out
-
-
-def test_a_missing_mask_is_named(folder):
-    (folder / "ground_truth/bent/001_mask.png").unlink()
-    with pytest.raises(ValueError, match=r"001.png: draw ground_truth/bent/001_mask.png"):
-        true_masks(read_inspection(folder))
+        read_layout(tmp_path / "nowhere")
 
 
 def test_a_mask_of_another_size_is_named(folder):
     write(folder / "ground_truth/bent/001_mask.png", (10, 8))
     expected = r"001_mask.png: is 10x8 px, but its picture is 20x16 px"
     with pytest.raises(ValueError, match=expected):
-        true_masks(read_inspection(folder))
-
-
-def test_pictures_of_several_sizes(folder):
-    write(folder / "test/good/001.png", (30, 30))
-    read = read_inspection(folder)
-    with pytest.raises(ValueError, match="several sizes"):
-        true_masks(read)
+        masks_of(read_layout(folder), (20, 16))
 
 
 def test_links_out_of_the_folder_are_followed(folder, tmp_path):
     write(tmp_path / "chosen/000.png")
     (folder / "test/link").symlink_to(tmp_path / "chosen")
     (folder / "train/good/link.png").symlink_to(tmp_path / "chosen/000.png")
-    read = read_inspection(folder)
+    read = read_layout(folder)
     assert len(read.train) == 4 and "link" in read.kinds
+    assert "link" not in read.flaws  # nobody said that these are flaws
 
 
 @pytest.mark.parametrize("category", CATEGORIES)
 def test_sample_data(category):
-    read = read_inspection(samples.data_dir() / "defects" / category)
-    masks = true_masks(read)
+    read = read_layout(samples.data_dir() / "defects" / category)
+    masks = masks_of(read, (224, 224))
+    kinds = np.array(read.kinds)
     assert len(read.train) == 40 and masks.shape == (70, 224, 224)
-    np.testing.assert_array_equal(masks.any(axis=(1, 2)), read.kinds != "good")
+    np.testing.assert_array_equal(masks.any(axis=(1, 2)), kinds != "good")
     assert len(set(read.kinds)) == 5

@@ -1,4 +1,4 @@
-"""The detector of flaws: the notebook's numbers, the promise, and what is kept."""
+"""The detector of flaws: its numbers, the promise, and what is kept."""
 
 import logging
 
@@ -9,26 +9,15 @@ from sklearn.decomposition import PCA
 from sklearn.neighbors import NearestNeighbors
 
 from dinov2_helpers import extract_features, load_dinov2, photographs
+from dinov2_helpers.measure import aupro, pixel_auroc
 from dinov2_helpers.techniques import memory
 from dinov2_helpers.techniques.anomaly import AnomalyDetector, enlarge, top_mean
 from dinov2_helpers.techniques.inputs import NotFittedError
 from dinov2_helpers.techniques.inspection import image_auroc, read_layout
 from dinov2_helpers.techniques.keeping import KeptError
 from dinov2_helpers.techniques.patches import PatchReader, cut_after, window_starts
-from tools import pairing
-from tools.lift import lift
-from tools.project import Project
 
 SMALL = {"size": 112, "false_alarms": 0.2}
-
-
-@pytest.fixture(scope="module")
-def notebook():
-    source = pairing.read_source(Project(), "06_anomaly_detection")
-    return lift(
-        source, "coreset", "directions", "enlarge", "held_out", "lies_still", "nearby",
-        "rebuild", "rebuild_error", "search", "top_mean", "unit", "pixel_scores",
-    )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -63,45 +52,85 @@ def maps():
     return [memory.unit(place + one).astype(np.float32) for one in noise]
 
 
-# The notebook's numbers
+# Its numbers, by definition
+
+
+def by_definition(one, train, k, reach=1):
+    """Errors (h, w) of a map rebuilt, patch by patch, from its k best good pictures there."""
+    h, w = one.shape[:2]
+    errors = np.zeros((h, w))
+    for y in range(h):
+        for x in range(w):
+            rows = slice(max(0, y - reach), y + reach + 1)
+            columns = slice(max(0, x - reach), x + reach + 1)
+            best = []
+            for good in train:
+                near = good[rows, columns].reshape(-1, good.shape[-1])
+                best.append(near[(near @ one[y, x]).argmax()])
+            best = sorted(best, key=lambda patch: -(patch @ one[y, x]))[:k]
+            errors[y, x] = memory.rebuild_error(one[y, x][None], np.array([best]))[0]
+    return errors
 
 
 @pytest.mark.parametrize("k", [1, 3])
-def test_both_memories_rebuild_as_the_notebook_does(notebook, maps, k):
+def test_at_the_same_place_each_good_picture_gives_its_best_patch(maps, k):
     train, test = maps
-    bank = memory.Anywhere(memory.rows_of(train), k)
     here = memory.SamePlace(train, k)
-    for remembered, same_place in ((bank, False), (here, True)):
-        found = np.stack([remembered.errors(one) for one in test])
-        wanted = notebook["rebuild"](test, train, same_place, (k,))[k]
-        assert found == pytest.approx(wanted, abs=1e-5)
+    for one in test:
+        assert here.errors(one) == pytest.approx(by_definition(one, train, k), abs=1e-5)
 
 
-def test_directions_coreset_and_place_are_the_notebooks(notebook, maps):
+def test_a_mixture_is_a_ridge_regression_whose_weights_add_up_to_one(maps):
+    train, test = maps
+    x, neighbours = test[0, 0, 0].astype(float), train[:4, 0, 0].astype(float)
+    spread = neighbours - neighbours.mean(0)
+    gram = spread @ spread.T
+    ridge = 0.1 * np.trace(gram) / len(gram) + 1e-6
+    weights = np.linalg.solve(gram + ridge * np.eye(4), spread @ (x - neighbours.mean(0)))
+    left = x - neighbours.mean(0) - weights @ spread
+    found = memory.rebuild_error(x[None].astype(np.float32), neighbours[None].astype(np.float32))
+    assert found[0] == pytest.approx(left @ left, rel=1e-3)
+
+
+def test_directions_hold_most_of_the_squared_length(maps):
+    rows = memory.rows_of(maps[0])
+    found = memory.directions(rows, 5)
+    values = np.linalg.svd(rows, compute_uv=False) ** 2
+    assert ((rows @ found) ** 2).sum() == pytest.approx(values[:5].sum(), rel=1e-4)
+    assert found.T @ found == pytest.approx(np.eye(5), abs=1e-5)
+
+
+def test_a_coreset_takes_the_farthest_each_time(maps):
+    rows = memory.rows_of(maps[0])
+    chosen = memory.coreset(rows, 12)
+    assert len(set(chosen.tolist())) == 12
+    points = rows @ np.random.default_rng(0).normal(size=(8, 32)).astype(np.float32)
+    for n in range(1, 12):
+        apart = ((points[:, None] - points[chosen[:n]]) ** 2).sum(2).min(1)
+        assert apart[chosen[n]] == pytest.approx(apart.max(), rel=1e-4)
+
+
+def test_still_things_are_told_from_moving_ones(maps):
     train, _ = maps
-    rows = memory.rows_of(train)
-    found = memory.directions(rows[::7], 5)
-    assert np.abs(found) == pytest.approx(np.abs(notebook["directions"](train, 5)), abs=1e-4)
-    assert found == pytest.approx(memory.directions(rows[::7].copy(), 5))
-    assert memory.coreset(rows, 12).tolist() == notebook["coreset"](rows, 12).tolist()
-    shuffled = np.random.default_rng(0).permutation(rows).reshape(train.shape)
-    for one in (train, shuffled):
-        assert memory.lies_still(one) == notebook["lies_still"](one)[0]
+    shuffled = np.random.default_rng(0).permutation(memory.rows_of(train)).reshape(train.shape)
+    assert memory.lies_still(train)
     assert not memory.lies_still(shuffled)
 
 
-def test_maps_scores_and_held_out_scores_are_the_notebooks(notebook, dinov2, good, flawed):
+def test_scores_and_held_out_scores_are_those_of_the_memory(dinov2, good, flawed):
     detector = AnomalyDetector(dinov2, dimensions=None, same_place=False, k=3, **SMALL).fit(good)
-    found = detector.score([flawed])
     layer = dinov2.n_layers // 2
     made = extract_features(dinov2, [*good, flawed], size=112, fit="resize", layers=[layer])
-    train, test = np.split(notebook["unit"](made.layers[layer].patches), [len(good)])
-    errors = notebook["rebuild"](test, train, False, (3,))[3]
-    assert found.patch_maps[0] == pytest.approx(errors[0], abs=1e-4)
-    assert found.values == pytest.approx(notebook["top_mean"](errors), abs=1e-4)
-    assert detector.held_out_ == pytest.approx(notebook["held_out"](train, False, 3), abs=1e-4)
-    side = 224
-    assert enlarge(errors[0], (side, side)) == pytest.approx(notebook["enlarge"](errors, side)[0])
+    patches = memory.unit(made.layers[layer].patches)
+    train, test = patches[: len(good)], patches[len(good)]
+    found = detector.score([flawed])
+    errors = memory.Anywhere(memory.rows_of(train), 3).errors(test)
+    assert found.patch_maps[0] == pytest.approx(errors, abs=1e-4)
+    assert found.values[0] == pytest.approx(top_mean(errors), abs=1e-4)
+    part = np.arange(len(train)) % detector.folds
+    others = memory.Anywhere(memory.rows_of(train[part != part[3]]), 3)
+    assert detector.held_out_[3] == pytest.approx(top_mean(others.errors(train[3])), abs=1e-4)
+    assert enlarge(errors, (224, 224)).shape == (224, 224)
 
 
 # What others compute
@@ -320,9 +349,7 @@ def folder(tmp_path, good, flawed):
     return tmp_path
 
 
-def test_a_folder_is_appraised_and_what_is_not_labelled_is_not_counted(
-    dinov2, folder, notebook, caplog
-):
+def test_a_folder_is_appraised_and_what_is_not_labelled_is_not_counted(dinov2, folder, caplog):
     layout = read_layout(folder)
     assert layout.flaws == ("spot",)
     assert len(layout.train) == 4
@@ -338,8 +365,8 @@ def test_a_folder_is_appraised_and_what_is_not_labelled_is_not_counted(
     maps = np.stack([found.scores.map(i) for i in rows])
     masks = np.zeros(maps.shape, bool)
     masks[4, 40:70, 40:80] = True
-    pixel, aupro = notebook["pixel_scores"](maps, masks)
-    assert (found.pixel_auroc, found.aupro) == pytest.approx((pixel, aupro), abs=1e-6)
+    assert found.pixel_auroc == pytest.approx(pixel_auroc(maps, masks), abs=1e-6)
+    assert found.aupro == pytest.approx(aupro(maps, masks), abs=1e-6)
     assert "Scored and not counted, since no masks are in ground_truth: new" in str(found)
     also = detector.evaluate(folder, flawed=["new"])
     assert also.by_kind["new"].image_auroc.value == 1

@@ -30,9 +30,6 @@ from dinov2_helpers.measure import Interval
 from dinov2_helpers.pictures import read_mask
 from dinov2_helpers.techniques.anomaly import AnomalyDetector
 from dinov2_helpers.techniques.inspection import read_layout
-from tools import pairing
-from tools.lift import lift
-from tools.project import Project
 
 CATEGORIES = ("mug", "car", "rocket", "wood", "tiles")
 GOOD = 20  # test pictures of a category, as in notebook 06
@@ -134,16 +131,29 @@ def chosen(features: Features, rows: Sequence[int]) -> Features:
     )
 
 
+def cut_paste(image: Image.Image, rng: np.random.Generator) -> Image.Image:
+    """Return the picture with a scar: a strip of itself, turned, and pasted elsewhere."""
+    width, length = int(rng.integers(2, 17)), int(rng.integers(10, 26))
+    x, y = int(rng.integers(image.width - width)), int(rng.integers(image.height - length))
+    strip = image.crop((x, y, x + width, y + length)).convert("RGBA")
+    strip = strip.rotate(rng.uniform(-45, 45), expand=True)
+    across, down = (
+        int(rng.integers(side - piece)) for side, piece in zip(image.size, strip.size, strict=True)
+    )
+    pasted = image.copy()
+    pasted.paste(strip.convert("RGB"), (across, down), strip.getchannel("A"))
+    return pasted
+
+
 def material(dinov2: Any, folder: Path, size: int, layers: list[int], seed: int) -> Material:
     """Read a category, and cut scars into the last of its training pictures."""
     layout = read_layout(folder)
     kinds = np.array(layout.kinds)
     few = np.flatnonzero((kinds != "good") | (np.cumsum(kinds == "good") <= GOOD))
     settings: dict[str, Any] = {"size": size, "fit": "resize", "layers": layers, "progress": False}
-    cut_paste = lift(pairing.read_source(Project(), "06_anomaly_detection"), "cut_paste")
     rng = np.random.default_rng(seed)
     held = [Image.open(path).convert("RGB") for path in layout.train[-HELD:]]
-    scars = [cut_paste["cut_paste"](image, rng)[0] for image in held for _ in range(2)]
+    scars = [cut_paste(image, rng) for image in held for _ in range(2)]
     masks = []
     for i in few:
         path = layout.masks[i]

@@ -2,7 +2,7 @@
 
     python -m benchmarks.quality.retrieval --json benchmarks/results/quality_retrieval.json
 
-Queries, truth and bars are those of notebook 04: "a dog on grass" is answered by every picture of
+Queries, truth and bars are those of evidence 04: "a dog on grass" is answered by every picture of
 `data/scenes/test` with a dog on grass; hit@k is the share of queries with such a picture among the
 first k, which the notebook records as recall_at_k. Everything is asked of the index itself, with
 k of all pictures. Weights are chosen by mAP on `data/scenes/train`: the bridge on one half of it,
@@ -50,7 +50,7 @@ Query = dict[str, Any]  # arguments of `ImageIndex.search`
 
 def notebook() -> dict[str, Any]:
     """Return the notebook's queries and truths."""
-    return lift(pairing.read_source(Project(), "04_cross_modal_retrieval"), *LIFTED)
+    return lift(pairing.read_source(Project(), "evidence/04_cross_modal_retrieval"), *LIFTED)
 
 
 @dataclass(frozen=True)

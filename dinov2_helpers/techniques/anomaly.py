@@ -451,6 +451,18 @@ class AnomalyDetector:
         k = self.k if self.method == "rebuild" else 1
         return SamePlace(arrays["bank"], k) if self.same_place_ else Anywhere(arrays["bank"], k)
 
+    def remembered_bytes(self) -> int:
+        """Return how many bytes the memory of good pictures takes.
+
+        Raises:
+            NotFittedError: Nothing was learned yet.
+        """
+        self._check_fitted()
+        arrays = [*self._memory.arrays().values()]
+        if self._turn is not None:
+            arrays.append(self._turn)
+        return sum(one.nbytes for one in arrays)
+
     def _check_fitted(self) -> None:
         if not hasattr(self, "threshold_"):
             raise NotFittedError(
