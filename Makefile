@@ -13,6 +13,9 @@ TOYS ?= 20000
 SCENES ?= 8000
 MODELS ?= runs/models
 
+# Tests compute on one thread each, so as many run at once as there are cores.
+AT_ONCE := -n logical --maxprocesses 4 --dist worksteal
+
 VENV := .venv
 PY := $(VENV)/bin/python
 PIP := $(PY) -m pip
@@ -58,9 +61,9 @@ test: $(STAMP)  ## everything that must hold: style, types, units, data, lessons
 	@date '+%T data'
 	$(PY) -m training.verify
 	@date '+%T tests'
-	$(PY) -m pytest
+	$(PY) -m pytest $(AT_ONCE)
 	@date '+%T tests that compute, as on a laptop without AVX-512'
-	ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 $(PY) -m pytest -m computes
+	ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 $(PY) -m pytest -m computes $(AT_ONCE)
 	@date '+%T lessons and evidence'
 	$(PY) -m tools.notebooks test
 	@date '+%T done'

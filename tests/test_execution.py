@@ -147,7 +147,9 @@ def test_nbmake_is_ended_when_a_notebook_hangs(tmp_path, monkeypatch, capfd):
     monkeypatch.setenv("DINOV2_STALL_SECONDS", "3")
     assert notebooks.test(project) == 1
     said = capfd.readouterr().out
-    assert "The notebook named last hangs: no CPU time used for 3 s" in said
+    assert (
+        "A notebook that is named last, and has not passed, hangs: no CPU time used for 3 s" in said
+    )
     assert "01_toy.ipynb" in said
 
 
