@@ -2,7 +2,7 @@
 
 import base64
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 from bs4 import BeautifulSoup
@@ -15,16 +15,7 @@ from tools.setup_cell import setup_cell_of
 SETUP_LINES = 6  # that are not blank
 IMAGE_BYTES = 250_000
 NOTEBOOK_BYTES = 2_000_000
-SECTIONS = (
-    "Learning goals",
-    "What the article does",
-    "Measured",
-    "Try it",
-    "Your own images",
-    "Exercises",
-    "Recap",
-)
-LESSON_SECTIONS = ("Where it fails", "Try it", "Your own images", "Exercises", "What you found")
+SECTIONS = ("Where it fails", "Try it", "Your own images", "Exercises", "What you found")
 TITLE_BLOCKS = ["badge", "cost-card"]
 EXERCISE_TAG = re.compile(r"exercise-(\d+)-(stub|check|solution)")
 
@@ -53,11 +44,9 @@ def check(project: Project, stem: str) -> list[str]:
         problems += _link_to(notebook, f"../{Path(stem).name}.ipynb", "its lesson")
     else:
         problems += [*_exercises(notebook), *_finished_picture(project, stem, notebook)]
+        problems += _sections(notebook)
         if f"evidence/{stem}" in project.evidence():
-            problems += _sections(notebook, LESSON_SECTIONS)
             problems += _link_to(notebook, f"evidence/{stem}.ipynb", "its evidence")
-        else:
-            problems += [*_sections(notebook, SECTIONS), *_goals(notebook)]
     size = project.notebook(stem).stat().st_size
     if size > NOTEBOOK_BYTES:
         problems.append(f"the notebook has {size:,} bytes, more than {NOTEBOOK_BYTES:,}")
@@ -92,11 +81,11 @@ def _link_to(notebook: NotebookNode, target: str, what: str) -> Iterator[str]:
         yield f"cell 1 must link {what}: {target}"
 
 
-def _sections(notebook: NotebookNode, sections: Sequence[str]) -> Iterator[str]:
+def _sections(notebook: NotebookNode) -> Iterator[str]:
     markdown = [cell.source for cell in notebook.cells if cell.cell_type == "markdown"]
     headings = re.findall(r"^## +(.*)$", "\n".join(markdown), re.MULTILINE)
     position = 0
-    for section in sections:
+    for section in SECTIONS:
         found = [
             index
             for index, heading in enumerate(headings)
@@ -106,13 +95,6 @@ def _sections(notebook: NotebookNode, sections: Sequence[str]) -> Iterator[str]:
             yield f"section `## {section}` is missing or out of order"
             continue
         position = found[0] + 1
-
-
-def _goals(notebook: NotebookNode) -> Iterator[str]:
-    markdown = [cell.source for cell in notebook.cells if cell.cell_type == "markdown"]
-    goals = next((text for text in markdown if re.search(r"^## +Learning goals", text, re.M)), "")
-    if not re.search(r"^[-*] .*\*\*.+\*\*", goals, re.MULTILINE):
-        yield "the learning goals must be bullets with the goal in **bold**"
 
 
 def _setup_cell(project: Project, notebook: NotebookNode) -> Iterator[str]:
@@ -253,12 +235,11 @@ def costs(project: Project, stem: str) -> Iterator[str]:
             f"it took {cost['seconds']:,} s at {rate:,} GFLOP/s, which are {seconds:,.0f} s at "
             f"{reference:,}, more than {most:,}"
         )
-    if cost["peak_mb"] > limits["max_peak_mb"]:
-        yield f"it took {cost['peak_mb']:,} MB, more than {limits['max_peak_mb']:,}"
+    most_mb = limits["max_peak_mb"][_kind(project, stem)]
+    if cost["peak_mb"] > most_mb:
+        yield f"it took {cost['peak_mb']:,} MB, more than {most_mb:,}"
 
 
 def _kind(project: Project, stem: str) -> str:
-    """What a notebook is: "lesson", "evidence", or "both" in one."""
-    if stem in project.evidence():
-        return "evidence"
-    return "lesson" if f"evidence/{stem}" in project.evidence() else "both"
+    """What a notebook is, "lesson" or "evidence"."""
+    return "evidence" if stem in project.evidence() else "lesson"
