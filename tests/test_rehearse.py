@@ -3,14 +3,13 @@
 import ast
 from pathlib import Path
 
-import numpy as np
 import pytest
 from nbformat import v4
 
 from dinov2_helpers.pictures import ImageError, iter_images, open_image
+from dinov2_helpers.techniques.inspection import read_layout
 from tools import pairing
 from tools.execution import Costs, Execution
-from tools.lift import lift
 from tools.project import Project
 from tools.rehearse import own_pictures, rehearse, replacements
 
@@ -55,17 +54,13 @@ def test_formats_sizes_and_places_are_mixed(folder):
     assert own["holiday 2024/süß/animated.gif"].info["frames"] == 2
 
 
-def test_notebook_06_reads_the_parts_and_names_what_is_wrong(folder, capsys):
-    source = pairing.read_source(PROJECT, "06_anomaly_detection")
-    code = lift(source, "read_inspection", "true_masks")
-    read = code["read_inspection"](folder / "parts" / "mug")
-    printed = capsys.readouterr().out
-    assert printed.count("left out: ") == 1 and "broken.png" in printed
-    assert len(read.train) == 6
-    kinds, counts = np.unique(read.kinds, return_counts=True)
-    assert len(kinds) == 5 and "good" in kinds and set(counts) == {6}
-    with pytest.raises(ValueError, match="draw ground_truth/"):
-        code["true_masks"](read)
+def test_parts_are_in_the_layout_of_inspection_and_one_is_broken(folder):
+    layout = read_layout(folder / "parts" / "mug")
+    assert len(layout.train) == 6 or len(layout.train) == 7  # one of all pictures is broken
+    assert set(layout.flaws) < set(layout.kinds)
+    assert None in layout.masks
+    broken = [path for path in [*layout.train, *layout.test] if path.name == "broken.png"]
+    assert len(broken) == 1
 
 
 @pytest.mark.parametrize("stem", PROJECT.lessons())
@@ -73,17 +68,24 @@ def test_one_line_of_each_lesson_is_replaced(folder, stem):
     cells = pairing.read_source(PROJECT, stem).cells
     before = "\n".join(cell.source for cell in cells if cell.cell_type == "code")
     after = before
-    for old, new in replacements(stem, folder).items():
+    for old, new in replacements(folder).items():
         after = after.replace(old, new)
     pairs = list(zip(before.splitlines(), after.splitlines(), strict=True))
-    ((_, changed),) = [(old, new) for old, new in pairs if old != new]
-    (assignment,) = ast.parse(changed.strip()).body
-    path = Path(ast.literal_eval(assignment.value))
-    if stem.startswith("07"):
-        assert path.parent == folder and open_image(path).mode == "RGB"
+    changed = {}
+    for old, new in pairs:
+        if old != new:
+            (assignment,) = ast.parse(new.strip()).body
+            changed[assignment.targets[0].id] = Path(ast.literal_eval(assignment.value))
+    if stem.startswith("06"):
+        assert sorted(changed) == ["GOOD", "NEW"]
+        assert changed["GOOD"].parents[1] == changed["NEW"].parent == folder / "parts" / "mug"
+        assert all(path.is_dir() for path in changed.values())
+    elif stem.startswith("07"):
+        assert list(changed) == ["TARGET"]
+        assert changed["TARGET"].parent == folder
+        assert open_image(changed["TARGET"]).mode == "RGB"
     else:
-        assert path == (folder / "parts" / "mug" if stem.startswith("06") else folder)
-        assert path.is_dir()
+        assert changed == {"FOLDER": folder}
 
 
 def test_the_notebooks_to_rehearse_are_named_by_how_they_begin():

@@ -60,13 +60,15 @@ def own_pictures(folder: Path) -> None:
     next(iter(sorted((parts / "ground_truth").rglob("*.png")))).unlink()
 
 
-def replacements(stem: str, folder: Path) -> dict[str, str]:
-    """What makes the section "Your own images" of a notebook use a folder."""
-    own = folder / "parts" / "mug" if Path(stem).name.startswith("06") else folder
+def replacements(folder: Path) -> dict[str, str]:
+    """What makes the sections "Your own images" use a folder of `own_pictures`."""
+    parts = folder / "parts" / "mug"
     [target, *_] = sorted(folder.glob("*.png"))[1:]
     return {
-        "FOLDER = None": f"FOLDER = {str(own)!r}",
-        "TARGET_FILE = None": f"TARGET_FILE = {str(target)!r}",
+        "FOLDER = None": f"FOLDER = {str(folder)!r}",
+        "GOOD = None": f"GOOD = {str(parts / 'train' / 'good')!r}",
+        "NEW = None": f"NEW = {str(parts / 'test')!r}",
+        "TARGET = None": f"TARGET = {str(target)!r}",
     }
 
 
@@ -81,7 +83,7 @@ def rehearse(project: Project, profile: str, stems: Sequence[str], own: bool) ->
     limits = replace(Limits.from_environment(), notebook_seconds=SECONDS)
     failures = 0
     for stem in stems:
-        changes = replacements(stem, pictures) if own else None
+        changes = replacements(pictures) if own else None
         done = execute(project, stem, folder, changes, limits)
         copy = folder / f"{stem}.ipynb"
         copy.parent.mkdir(parents=True, exist_ok=True)
