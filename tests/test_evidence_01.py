@@ -178,3 +178,15 @@ def test_changes_change_a_copy(evidence, kind, level):
 def test_pairs_without_a_match_are_left_out(evidence):
     rates = np.array([[1.0, np.nan], [0.5, 0.5]])
     assert evidence["rate_over_toys"](rates).value == pytest.approx(2 / 3)
+
+
+@pytest.mark.parametrize("other", ["01_feature_space", "evidence/02_zero_shot_classification"])
+@pytest.mark.parametrize("description", ["small_pixels", "colour_histogram"])
+def test_what_knows_nothing_is_the_same_in_all_notebooks(description, other):
+    ours = lift(pairing.read_source(Project(), "evidence/01_feature_space"), description)
+    theirs = lift(pairing.read_source(Project(), other), description)
+    noise = np.random.default_rng(0).integers(256, size=(96, 64, 3), dtype=np.uint8)
+    picture = Image.fromarray(noise)
+    expected = ours[description](picture)
+    assert np.ptp(expected) > 0
+    np.testing.assert_array_equal(theirs[description](picture), expected)
