@@ -4,6 +4,7 @@ import subprocess
 import sys
 from dataclasses import replace
 
+import depth_reference
 import numpy as np
 import pytest
 import torch
@@ -18,6 +19,7 @@ from dinov2_helpers.techniques.depth_heads import (
     Recipe,
     SmallDPT,
     depth_loss,
+    expected_log_depth,
     gradient_loss,
     silog_loss,
     train_head,
@@ -26,9 +28,6 @@ from dinov2_helpers.techniques.depth_ridge import Moments, Penalty, fit_ridge, s
 from dinov2_helpers.techniques.familiar import Familiar
 from dinov2_helpers.techniques.inputs import NotFittedError
 from dinov2_helpers.techniques.keeping import KeptError
-from tools import pairing
-from tools.lift import lift
-from tools.project import Project
 
 PICTURES = 48  # fewer say little of what is usual
 FOCAL = 325.27
@@ -59,15 +58,6 @@ def depths(scenes):
 @pytest.fixture(scope="module")
 def ridge(tiny, features, depths):
     return DepthHead(tiny).fit(features, depths, focal=FOCAL)
-
-
-@pytest.fixture(scope="module")
-def notebook():
-    source = pairing.read_source(Project(), "05_depth_estimation")
-    return lift(
-        source, "silog_loss", "gradient_loss", "depth_loss", "resized", "some_of", "train_head",
-        "bin_centres", "expected_log_depth", "LinearHead", "SmallDPT", "at_grid", "scores",
-    )  # fmt: skip
 
 
 # The ridge
@@ -141,34 +131,115 @@ def test_pictures_of_one_group_are_in_one_fold(tiny, features, depths, monkeypat
     assert all(known) and max(seen["folds"]) > 4 * min(seen["folds"])
 
 
-# Trained heads: the notebook's recipe
+# Trained heads
 
 
-def test_losses_are_those_of_the_notebook(notebook):
+@pytest.fixture
+def log_maps():
+    """Log depth (2, 9, 8), to be differentiated, and the true one, with some of it unknown."""
     rng = torch.Generator().manual_seed(0)
-    guess, true = torch.rand(2, 2, 16, 12, generator=rng)
-    true[0, :3] = torch.nan
-    assert torch.equal(silog_loss(guess, true), notebook["silog_loss"](guess, true))
-    assert torch.allclose(gradient_loss(guess, true), notebook["gradient_loss"](guess, true))
-    coarse = guess[:, ::4, ::4]
-    assert torch.allclose(depth_loss(coarse, true), notebook["depth_loss"](coarse, true))
+    true = torch.rand(2, 9, 8, generator=rng, dtype=torch.float64)
+    true[0, :2] = torch.nan
+    true[1, 4, 4] = torch.nan
+    guess = torch.rand(2, 9, 8, generator=rng, dtype=torch.float64)
+    return guess.requires_grad_(), true
+
+
+def test_losses_are_those_of_their_plain_form(log_maps):
+    guess, true = log_maps
+    torch.testing.assert_close(silog_loss(guess, true), depth_reference.silog_loss(guess, true))
+    torch.testing.assert_close(
+        gradient_loss(guess, true), depth_reference.gradient_loss(guess, true)
+    )
+    coarse = guess[:, ::3, ::4]
+    torch.testing.assert_close(depth_loss(coarse, true), depth_reference.depth_loss(coarse, true))
+
+
+def test_silog_loss_by_hand():
+    true = torch.zeros(1, 1, 4, dtype=torch.float64)
+    guess = torch.tensor([[[1.0, 3.0, 1.0, 3.0]]], dtype=torch.float64)
+    assert silog_loss(guess, true, keep=1).item() == pytest.approx(1)
+    assert silog_loss(guess, true, keep=0).item() == pytest.approx(np.sqrt(5))
+    assert silog_loss(guess, true).item() == pytest.approx(np.sqrt(1 + 0.15 * 4))
+    true[..., 3] = torch.nan
+    assert silog_loss(guess, true, keep=1).item() == pytest.approx(np.std([1, 3, 1]))
+
+
+def test_gradient_loss_by_hand():
+    true = torch.zeros(1, 2, 3, dtype=torch.float64)
+    guess = torch.tensor([[[0.0, 1.0, 3.0], [0.0, 1.0, 7.0]]], dtype=torch.float64)
+    down, across = (0 + 0 + 4) / 3, (1 + 2 + 1 + 6) / 4
+    assert gradient_loss(guess, true, scales=1).item() == pytest.approx((down + across) / 2)
+    true[0, 1, 2] = torch.nan  # takes one pair from each direction
+    assert gradient_loss(guess, true, scales=1).item() == pytest.approx((0 + (1 + 2 + 1) / 3) / 2)
+    thinned = (0 + 3) / 1  # one pair across, no second row
+    both = (0 + (1 + 2 + 1) / 3 + thinned) / 4
+    assert gradient_loss(guess, true, scales=2).item() == pytest.approx(both)
+
+
+@pytest.mark.parametrize("loss", [silog_loss, gradient_loss, depth_loss])
+def test_a_loss_looks_at_what_is_known(log_maps, loss):
+    guess, true = log_maps
+    moved = guess.detach() + torch.isnan(true) * 100.0
+    value = loss(guess, true).item()
+    assert np.isfinite(value) and value == pytest.approx(loss(moved, true).item())
+    assert torch.autograd.gradcheck(lambda x: loss(x, true), (guess,))
+    (gradient,) = torch.autograd.grad(loss(guess, true), guess)
+    assert torch.isfinite(gradient).all()
+    assert (gradient[0, 0] == 0).all()  # nothing is known there
+
+
+def test_the_loss_of_slopes_forgives_a_scale(log_maps):
+    guess, true = log_maps
+    scaled = gradient_loss(guess + 2, true)
+    assert scaled.item() == pytest.approx(gradient_loss(guess, true).item())
+
+
+def test_the_loss_enlarges_the_guess():
+    true = torch.log(torch.linspace(1, 3, 64)).repeat(1, 32, 1)
+    assert depth_loss(torch.zeros(1, 8, 16), true) > 0
+    flat, same = torch.full((1, 8, 16), 0.7), torch.full((1, 32, 64), 0.7)
+    assert depth_loss(flat, same).item() == pytest.approx(0, abs=1e-5)
+
+
+def test_the_mean_of_bins_stays_among_them():
+    log_centres = torch.linspace(np.log(0.5), np.log(40), 32)
+    score = 10 * torch.randn(5, 4, 3, 32, generator=torch.Generator().manual_seed(0))
+    depth = expected_log_depth(score, log_centres).exp()
+    assert depth.shape == (5, 4, 3) and depth.min() > 0.5 and depth.max() < 40
+    certain = torch.full((1, 32), -1.0)
+    certain[0, 20] = 1e6
+    found = expected_log_depth(certain, log_centres)
+    assert found.item() == pytest.approx(log_centres[20].item(), abs=1e-3)
+    two = torch.log(torch.tensor([1.0, 4.0]))
+    assert expected_log_depth(torch.zeros(1, 2), two).exp().item() == pytest.approx(2)
+
+
+@pytest.mark.parametrize(("grid", "dim"), [((16, 16), 12), ((5, 9), 7), ((1, 1), 20)])
+def test_heads_take_any_grid_and_width(grid, dim):
+    patches, cls = torch.randn(2, *grid, 4 * dim), torch.randn(2, 4 * dim)
+    log_centres = torch.linspace(np.log(0.5), np.log(40), 6)
+    assert BinsHead(4 * dim, log_centres, cls=True)(patches, cls).shape == (2, *grid)
+    fine = SmallDPT(4 * dim, 4, log_centres, cls=True)(patches, cls)
+    assert fine.shape == (2, 2 * grid[0], 2 * grid[1])
+    assert fine.exp().min() > 0.5 and fine.exp().max() < 40
 
 
 @pytest.mark.parametrize("kind", ["bins", "dpt"])
-def test_a_trained_head_has_the_notebooks_numbers(notebook, kind):
+def test_a_trained_head_has_the_numbers_of_its_plain_form(kind):
     rng = torch.Generator().manual_seed(0)
     patches, cls = torch.randn(12, 4, 4, 24, generator=rng), torch.randn(12, 24, generator=rng)
     truth = torch.rand(12, 16, 16, generator=rng) + 0.5
     truth[0, :5] = torch.nan
-    centres = notebook["bin_centres"](1.0, 6.0, 8, log=True)
+    log_centres = torch.linspace(0, np.log(6), 8)
     if kind == "bins":
-        theirs = lambda: notebook["LinearHead"](slice(0, 24), centres, cls=True)  # noqa: E731
-        ours = lambda: BinsHead(24, centres.log(), cls=True)  # noqa: E731
+        theirs = lambda: depth_reference.BinsHead(24, log_centres)  # noqa: E731
+        ours = lambda: BinsHead(24, log_centres, cls=True)  # noqa: E731
     else:
-        theirs = lambda: notebook["SmallDPT"](6, centres)  # noqa: E731
-        ours = lambda: SmallDPT(24, 4, centres.log(), cls=True)  # noqa: E731
+        theirs = lambda: depth_reference.SmallDPT(6, log_centres)  # noqa: E731
+        ours = lambda: SmallDPT(24, 4, log_centres, cls=True)  # noqa: E731
     options = {"steps": 8, "batch": 4, "rate": 3e-3, "seed": 5}
-    expected = notebook["train_head"](theirs, (patches, cls), truth, **options)
+    expected = depth_reference.train(theirs, patches, cls, truth, **options)
     state = torch.get_rng_state()
     found = train_head(
         ours,
@@ -325,10 +396,12 @@ def test_stream_gives_what_predict_gives(ridge, scenes):
 # Scores
 
 
-def test_scores_are_those_of_the_notebook(ridge, features, depths, notebook):
+def test_scores_are_those_of_the_formulas(ridge, features, depths):
     scores = ridge.score(features, depths)
-    expected = notebook["scores"](ridge.predict(features).depth, depths)
-    for name, values in expected.items():
+    guesses = ridge.predict(features).depth
+    expected = [depth_reference.scores(*pair) for pair in zip(guesses, depths, strict=True)]
+    for name in expected[0]:
+        values = np.array([one[name] for one in expected])
         np.testing.assert_allclose(scores.values[name], values, rtol=1e-6)
         assert scores.mean[name].value == pytest.approx(values.mean())
         assert scores.mean[name].low < values.mean() < scores.mean[name].high

@@ -27,14 +27,19 @@ def read_ply(path):
     return rows
 
 
-def test_points_are_those_of_the_notebook_and_of_the_file(tmp_path):
-    notebook = lift(pairing.read_source(Project(), "05_depth_estimation"), "cloud")
+def test_points_are_those_of_the_lesson_and_of_the_file(tmp_path):
+    lesson = lift(pairing.read_source(Project(), "05_depth_estimation"), "points_of")
     scenes = samples.load_scenes("test")
     picture, depth, row = scenes.image(3), scenes.depth(3), scenes.table[3]["camera"]
-    points, colours = notebook["cloud"](picture, depth, row)
+    intrinsics = np.array(row["intrinsics"])
+    local = to_points(depth, Camera(intrinsics), picture)
+    np.testing.assert_allclose(local.points, lesson["points_of"](depth, intrinsics), atol=1e-5)
     cloud = to_points(depth, Camera.of_row(row), picture)
+    known = np.isfinite(depth)
+    y, x = np.nonzero(known)
+    points = samples.unproject(np.stack([x, y], axis=1) + 0.5, depth[known], row)
     np.testing.assert_allclose(cloud.points, points, atol=1e-5)
-    np.testing.assert_array_equal(cloud.colours, colours)
+    np.testing.assert_array_equal(cloud.colours, np.asarray(picture)[known])
     rows = read_ply(cloud.write_ply(tmp_path / "new folder" / "scene.ply"))
     np.testing.assert_array_equal(np.stack([rows[k] for k in "xyz"], 1), cloud.points)
     colours_read = np.stack([rows[k] for k in ("red", "green", "blue")], 1)

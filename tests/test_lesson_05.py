@@ -1,0 +1,113 @@
+"""The few lines of lesson 5 give what the library gives."""
+
+import numpy as np
+import pytest
+import torch
+
+from dinov2_helpers import samples
+from dinov2_helpers.extraction import Features
+from dinov2_helpers.measure import depth_scores, fit_scale
+from dinov2_helpers.techniques.depth_heads import expected_log_depth, silog_loss
+from dinov2_helpers.techniques.depth_ridge import Moments, Penalty, solve
+from dinov2_helpers.techniques.depth_truth import targets_of, true_depth
+from tools import pairing
+from tools.lift import lift
+from tools.project import Project
+
+
+@pytest.fixture(scope="module")
+def lesson():
+    source = pairing.read_source(Project(), "05_depth_estimation")
+    return lift(
+        source,
+        "delta1",
+        "scale_given",
+        "fit_ridge",
+        "of_patches",
+        "mean_of_bins",
+        "silog",
+        "points_of",
+        "turned",
+    )
+
+
+@pytest.fixture
+def maps():
+    """Guesses (3, 12, 10) and truths, some of which are not known."""
+    rng = np.random.default_rng(0)
+    truths = rng.uniform(1, 20, (3, 12, 10))
+    guesses = truths * np.exp(rng.normal(0, 0.3, truths.shape))
+    truths[:, :3][rng.random((3, 3, 10)) < 0.5] = np.nan
+    return guesses, truths
+
+
+def test_the_score_is_the_librarys(lesson, maps):
+    found = lesson["delta1"](*maps)
+    expected = [depth_scores(*pair)["delta1"] for pair in zip(*maps, strict=True)]
+    np.testing.assert_allclose(found, expected)
+
+
+def test_the_gift_is_the_librarys(lesson, maps):
+    guesses, truths = maps
+    fitted = lesson["scale_given"](guesses, truths)
+    for guess, true, found in zip(guesses, truths, fitted, strict=True):
+        np.testing.assert_allclose(found, guess * fit_scale(guess, true))
+
+
+def test_the_ridge_is_the_librarys(lesson):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(200, 6)) + 3
+    y = x @ rng.normal(size=6) + rng.normal(size=200)
+    y[::7] = np.nan
+    kept = x.copy()
+    weights, offset = lesson["fit_ridge"](x, y, strength=0.2)
+    np.testing.assert_array_equal(x, kept)  # what it was given stays as it was
+    moments = Moments.zero(6)
+    known = np.isfinite(y)
+    moments.add(x[known], np.zeros(0), y[known])
+    line = solve(moments, Penalty(0.2, 0.2), 6)
+    np.testing.assert_allclose(weights, line.weights)
+    assert offset == pytest.approx(line.intercept)
+
+
+def test_the_depth_of_patches_is_the_librarys(lesson):
+    scenes = samples.load_scenes("test", framing="wide", surface="snow")
+    depth = np.stack([scenes.depth(i) for i in range(3)])
+    depth[0, :40] = np.nan  # whole patches without any depth
+    features = Features(
+        cls=np.zeros((3, 1)),
+        patches=None,
+        layers={},
+        attention=None,
+        facets={},
+        index=np.arange(3),
+        names=("a", "b", "c"),
+        sizes=np.full((3, 2), 224),
+        grids=np.full((3, 2), 16),
+        coverage=np.ones((3, 16, 16)),
+        skipped=(),
+        note="",
+        origin=None,
+    )
+    found, _ = targets_of(features, true_depth(features, depth, None, False))
+    expected = np.stack([target.patch for _, target in found])
+    assert np.isnan(expected[0, 0]).all()
+    np.testing.assert_allclose(lesson["of_patches"](depth), expected, rtol=1e-5)
+
+
+def test_bins_and_loss_are_the_librarys(lesson):
+    rng = torch.Generator().manual_seed(0)
+    scores = torch.randn(2, 5, 4, 8, generator=rng)
+    log_centres = torch.linspace(0, 2, 8)
+    bins = lesson["mean_of_bins"](scores, log_centres)
+    torch.testing.assert_close(bins, expected_log_depth(scores, log_centres))
+    guess, true = torch.randn(2, 2, 5, 4, generator=rng)
+    true[0, :2] = torch.nan
+    torch.testing.assert_close(lesson["silog"](guess, true), silog_loss(guess, true))
+
+
+def test_points_turn_around_their_middle(lesson):
+    points = np.array([[-1.0, 0, 5], [0, 0, 5], [1, 0, 5]])
+    found = lesson["turned"](points, 90)
+    np.testing.assert_allclose(found, [[0, 0, 6], [0, 0, 5], [0, 0, 4]], atol=1e-9)
+    np.testing.assert_allclose(lesson["turned"](points, 0), points)
