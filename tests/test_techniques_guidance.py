@@ -486,35 +486,62 @@ def test_features_are_those_of_extraction(targets):
     assert found["texture"].shape == (1, 1, dinov2.dim**2)
 
 
-# The notebook
+# The lesson
 
 
-@pytest.mark.parametrize(
-    ("name", "kind"),
-    [("DDIMScheduler", "v_prediction"), ("EulerDiscreteScheduler", "epsilon")],
-)
-@pytest.mark.parametrize("gradient", ["full", "cheap"])
-def test_it_is_the_guide_of_the_notebook(make_pipeline, targets, kind, gradient, name):
-    notebook = lift(
-        pairing.read_source(Project(), "07_guided_diffusion"),
-        "sample", "features", "full", "cheap", "Guide", "as_tensor",
-    )  # fmt: skip
-    dino = make_dino(resample=2)  # the notebook scales with this filter
-    what = ("cls", "texture")
-    with torch.no_grad():
-        wanted = notebook["features"](dino, notebook["as_tensor"]([*targets], SIDE), what)
-    theirs = notebook["Guide"](
-        dino, [x[:, None] for x in wanted], what, strength=0.3, update=notebook[gradient],
-        during=(0.0, 0.5),
-    )  # fmt: skip
-    pipeline = make_pipeline(kind, make_scheduler(name, kind))
-    expected = notebook["sample"](pipeline, TEXTS, [5, 6], theirs, steps=4, cfg=4.0)
-    ours = Guide(
-        dino, targets, features=what, gradient=gradient, strength=0.3, when=(0, 0.5), size=56,
+@pytest.fixture
+def lesson(make_pipeline):
+    """The loop of lesson 7 on a small pipeline."""
+    source = pairing.read_source(Project(), "07_guided_diffusion")
+    found = lift(source, "draw", "tokens_of", "article")
+    scheduler = make_scheduler("DDIMScheduler", set_alpha_to_one=False)
+    found["pipeline"] = make_pipeline(scheduler=scheduler)
+    found["scheduler"] = scheduler
+    found["dinov2"] = make_dino(resample=2)  # the lesson scales with this filter
+    return found
+
+
+def as_lesson_takes(pictures):
+    """Pictures (n, H, W, 3) from 0 to 255 as (n, 3, H, W) from -1 to 1."""
+    return torch.from_numpy(pictures.copy()).permute(0, 3, 1, 2) / 127.5 - 1
+
+
+@pytest.mark.parametrize("strength", [0.0, 0.3])
+def test_it_draws_what_the_lesson_draws(lesson, targets, strength):
+    wanted = None
+    if strength:
+        with torch.no_grad():
+            wanted = lesson["tokens_of"](as_lesson_takes(targets))[:, 0]
+    expected = lesson["draw"](TEXTS, [5, 6], wanted, strength, steps=5)
+    guide = Guide(
+        lesson["dinov2"], targets, features="cls", gradient="full", strength=strength, size=56,
         pairing="each",
     )  # fmt: skip
-    found = ours.sample(pipeline, TEXTS, steps=4, guidance_scale=4.0, seed=5)
-    np.testing.assert_allclose(found.latents, expected.numpy(), rtol=0, atol=2e-3)
+    found = guide.sample(lesson["pipeline"], TEXTS, steps=5, guidance_scale=4.0, seed=5)
+    assert np.abs(found.pictures.astype(int) - expected).max() <= 1
+    assert np.ptp(expected) > 50
+
+
+@pytest.mark.parametrize("done", [2, 3, 4, 5, 6])
+def test_lesson_and_evidence_repair_the_same_loop(lesson, targets, done):
+    repairs = ("text", "gradient", "timestep", "scale", "prompt", "clean")[:done]
+    lesson.update(seeds=[5, 6], texts=TEXTS, targets=as_lesson_takes(targets))
+    source = pairing.read_source(Project(), "evidence/07_guided_diffusion")
+    evidence = lift(source, "ask_article", "Task")
+    evidence |= {name: lesson[name] for name in ("pipeline", "dinov2")}
+    task = evidence["Task"](TEXTS, targets, np.array(["boat", "mug"]), np.arange(2), 5)
+    drawn = lesson["article"](30.0, repairs, n=2, steps=4)
+    again = evidence["ask_article"](task, 30.0, repairs, 4)
+    assert np.abs(drawn.astype(int) - again).max() <= 1
+    unguided = lesson["article"](0.0, repairs, n=2, steps=4)
+    assert (drawn != unguided).any()
+
+
+def test_the_last_article_without_guidance_is_the_loop(lesson, targets):
+    everything = ("text", "gradient", "timestep", "scale", "prompt", "clean")
+    lesson.update(seeds=[5, 6], texts=TEXTS, targets=as_lesson_takes(targets))
+    drawn = lesson["article"](0.0, everything, n=2, steps=5)
+    assert np.abs(drawn.astype(int) - lesson["draw"](TEXTS, [5, 6], steps=5)).max() <= 1
 
 
 # Settings
