@@ -903,18 +903,18 @@ claim(
 # %% [markdown]
 # ## What it costs
 #
-# By the clock, one picture at a time and on one core, as on a line: the median of five runs. The
-# first cell names the machine.
+# One picture at a time and on one core, as on a line: the median of five runs, in time of the
+# processor, so that what else this machine does is not counted. The first cell names the machine.
 
 
 # %%
 def milliseconds(job, runs=5):
-    """Median time of a job, after one run that is not counted."""
+    """Median time of the processor for a job, after one run that is not counted."""
     times = []
     for _ in range(runs + 1):
-        start = time.perf_counter()
+        start = time.process_time()
         job()
-        times.append(1000 * (time.perf_counter() - start))
+        times.append(1000 * (time.process_time() - start))
     return float(np.median(times[1:]))
 
 
@@ -978,8 +978,8 @@ for asked, limit in ASKED.items():
 claim(
     "06.real_time",
     "Cheap enough for real time",
-    how="by the clock on one core: one part a second, and 25 pictures a second, with a margin for "
-    "machines that are three times faster or slower",
+    how="time of one core: one part a second, and 25 pictures a second, with a margin for machines "
+    "that are three times faster or slower",
     measured=f"article {milliseconds_of['article']:.0f} ms, best detector "
     f"{milliseconds_of['best']:.0f} ms a picture; on this machine "
     + "; ".join(f"{asked}: {able}" for asked, able in serves.items()),
