@@ -12,7 +12,7 @@ from tools import blocks, pairing
 from tools.project import Project
 from tools.setup_cell import setup_cell_of
 
-SETUP_LINES = 6  # that are not blank
+SETUP_LINES = 7  # that are not blank
 IMAGE_BYTES = 250_000
 NOTEBOOK_BYTES = 2_000_000
 SECTIONS = ("Where it fails", "Try it", "Your own images", "Exercises", "What you found")

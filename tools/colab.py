@@ -50,7 +50,7 @@ from tools.setup_cell import setup_cell
 from tools.syntax import as_python
 
 REPOSITORY = "owner/dinov2-in-practice"  # any name: git is told that it is the bare clone
-VARIANTS = {"git": REPOSITORY, "wheel": ""}
+VARIANTS = {"git": f"git+https://github.com/{REPOSITORY}", "wheel": ""}
 KERNEL_AND_TOOLS = {"ipykernel", "pip", "setuptools"}
 NEVER = {"jedi"}  # IPython asks for it and Colab leaves it out, so that `pip check` complains there
 LACKS = {"dinov2-in-practice", "faiss-cpu"}
@@ -144,11 +144,14 @@ def make_template(folder: Path, other: Sequence[str]) -> Path:
                 link(source / file, template / file)
     module = template / "google" / "colab" / "__init__.py"
     module.parent.mkdir(parents=True)
-    module.write_text('"""A stand-in for Colab\'s module, of which only the presence counts."""\n')
+    module.write_text(
+        '"""A stand-in for Colab\'s module, of which only the presence counts."""\n', "utf-8"
+    )
     facts = template / "google_colab-1.0.0.dist-info"
     facts.mkdir()
-    (facts / "METADATA").write_text("Metadata-Version: 2.1\nName: google-colab\nVersion: 1.0.0\n")
-    (facts / "RECORD").write_text("google/colab/__init__.py,,\n")
+    described = "Metadata-Version: 2.1\nName: google-colab\nVersion: 1.0.0\n"
+    (facts / "METADATA").write_text(described, "utf-8")
+    (facts / "RECORD").write_text("google/colab/__init__.py,,\n", "utf-8")
     if other:
         command = [python(folder / "template"), "-m", "pip", "install", "-q", "--no-deps", *other]
         subprocess.run(command, check=True)
@@ -163,7 +166,8 @@ def make_python(root: Path, template: Path | None = None) -> Path:
     if template is not None:
         shutil.copytree(template, site, copy_function=link, dirs_exist_ok=True)
     pip = root / "bin" / "pip"
-    pip.write_text(f"#!{python(root)}\nfrom pip._internal.cli.main import main\n\nexit(main())\n")
+    script = f"#!{python(root)}\nfrom pip._internal.cli.main import main\n\nexit(main())\n"
+    pip.write_text(script, "utf-8")
     pip.chmod(0o755)
     return site
 
@@ -249,7 +253,7 @@ def kernel_of(root: Path) -> Iterator[str]:
     subprocess.run(install, check=True, capture_output=True)
     startup = root / "ipython" / "profile_default" / "startup" / "00.py"
     startup.parent.mkdir(parents=True)
-    startup.write_text(STARTUP)
+    startup.write_text(STARTUP, "utf-8")
     before = os.environ.get("JUPYTER_PATH")
     os.environ["JUPYTER_PATH"] = str(root / "share" / "jupyter")
     try:

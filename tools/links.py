@@ -11,6 +11,7 @@ from tools.project import Project
 
 COLAB = "https://colab.research.google.com/github"
 NOTEBOOKS = "notebooks"  # their folder in the repository
+WELCOME = f"{NOTEBOOKS}/README.md"
 _BESIDE = r"[\w./-]+\.(?:ipynb|md|png|jpe?g)"
 # the link of a badge stands behind a picture's bracket, and is always public
 _LINK = re.compile(rf"(?<!\))\]\((?P<target>{_BESIDE})(?=[)#])")

@@ -12,9 +12,9 @@ import nbformat
 from nbformat import NotebookNode
 
 from dinov2_helpers.models import PROFILES, WEIGHTS
-from tools import blocks, imports, links, syntax
+from tools import blocks, imports, launch, links, syntax
 from tools.project import Project
-from tools.setup_cell import as_comments, setup_cell_of
+from tools.setup_cell import as_comments, setup_cell_of, without_installation
 
 COMMITTED_PROFILE = "tiny"
 PACKAGES = ("dinov2_helpers", "dinov2_scale")  # those of our own that notebooks import
@@ -92,10 +92,11 @@ def sync(project: Project, stem: str) -> NotebookNode:
         executed = defaultdict(list)
         for cell in previous.cells:
             if cell.cell_type == "code":
-                executed[cell.source].append(cell)
+                executed[without_installation(cell.source)].append(cell)
         for cell in notebook.cells:
-            if cell.cell_type == "code" and executed[cell.source]:
-                kept = executed[cell.source].pop(0)
+            same = executed[without_installation(cell.source)]
+            if cell.cell_type == "code" and same:
+                kept = same.pop(0)
                 cell.outputs, cell.execution_count = kept.outputs, kept.execution_count
         if "executed" in previous.metadata:
             notebook.metadata["executed"] = previous.metadata["executed"]
@@ -105,6 +106,8 @@ def sync(project: Project, stem: str) -> NotebookNode:
 
 def fingerprint(project: Project, notebook: NotebookNode) -> str:
     """SHA-256 of all that outputs depend on: code, own modules and their JSON files, data.
+
+    How the set-up cell installs the package is no part of it.
 
     The modules are those of `PACKAGES` that the notebook imports and those that they import in
     turn; of the packages in use, all JSON files. Comments and docstrings do not count.
@@ -117,7 +120,7 @@ def fingerprint(project: Project, notebook: NotebookNode) -> str:
     used = imports.reached(asked, modules)
     digest = hashlib.sha256()
     for code in codes:
-        digest.update(syntax.cell_digest(code).encode())
+        digest.update(syntax.cell_digest(without_installation(code)).encode())
     for name in sorted(used):
         digest.update(f"{name} {syntax.module_digest(modules[name].read_bytes())}\n".encode())
     for package in sorted({name.split(".")[0] for name in used}):
@@ -163,15 +166,30 @@ def title_and_promise(notebook: NotebookNode) -> tuple[str, str]:
 
 
 def badge(project: Project, stem: str) -> str:
-    """Markdown that opens the notebook in Colab, or says how to do so."""
+    """Markdown of the buttons that open the notebook elsewhere, or how to do without them."""
     if not project.repository:
         return (
             "*On Colab:* run `make wheel`, then upload this notebook and, in its file panel, "
             "the wheel from `dist/`. The set-up cell below does the rest."
         )
-    return (
-        "[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]"
-        f"({links.notebook_address(project, stem)})"
+    return launch.buttons(project, stem)
+
+
+def is_published(project: Project, stem: str) -> bool:
+    """Whether buttons, set-up cell and links of a committed notebook name the public repository."""
+    path = project.notebook(stem)
+    if not path.exists():
+        return False
+    current = setup_cell_of(project)
+    if as_comments(current) not in project.source(stem).read_text(encoding="utf-8"):
+        return False
+    cells = nbformat.read(path, as_version=4).cells
+    first = next(cell for cell in cells if cell.cell_type == "code")
+    if first.source != current or badge(project, stem) not in cells[0].source:
+        return False
+    return not any(
+        cell.cell_type == "markdown" and links.publish(project, stem, cell.source) != cell.source
+        for cell in cells
     )
 
 

@@ -43,6 +43,11 @@ class Project:
         return self.settings["repository"]
 
     @property
+    def pypi(self) -> str:
+        """The name of the package on PyPI; empty while it is not there."""
+        return self.settings.get("pypi", "")
+
+    @property
     def dependencies(self) -> list[str]:
         """What the notebooks require: the package, and its extra for the course."""
         project = self.pyproject["project"]

@@ -19,11 +19,12 @@
 # <!-- cost-card:begin --><!-- cost-card:end -->
 
 # %%
+from glob import glob
 from importlib.util import find_spec
 
 if not find_spec("dinov2_helpers"):
-    import google.colab  # only there is it installed here; elsewhere run `make setup` first
-    # !pip install -q --no-deps dinov2_in_practice-*.whl || echo "Upload the wheel, as said above"
+    assert glob("dinov2_in_practice-*.whl"), "Run `make setup`, or on Colab upload the wheel first"
+    # !pip install -q --no-deps dinov2_in_practice-*.whl
 from dinov2_helpers import course
 
 course.setup()
