@@ -5,6 +5,8 @@ PYTHON ?= python3
 # Elsewhere than on macOS that may be the CUDA build of several GB; the CPU build comes with
 #   make setup TORCH_INDEX=https://download.pytorch.org/whl/cpu
 TORCH_INDEX ?=
+# Set to 1: what is newest now, in place of the versions of constraints.txt.
+NEWEST ?=
 PROFILE ?= small
 # How long the trainings are ("cpu", "gpu", or "trial": a few steps), how much they render, and the
 # folder that the remade models come into. See training/README.md.
@@ -14,16 +16,16 @@ SCENES ?= 8000
 MODELS ?= runs/models
 
 # Tests compute on one thread each, so as many run at once as there are cores.
-AT_ONCE := -n logical --maxprocesses 4 --dist worksteal
+AT_ONCE ?= -n logical --maxprocesses 4 --dist worksteal
 
 VENV := .venv
 PY := $(VENV)/bin/python
 PIP := $(PY) -m pip
 # The environment is made again when these files have other content, not another date.
-STAMP := $(VENV)/.installed-$(shell cat pyproject.toml hatch_build.py | cksum | tr ' ' '-')
+STAMP := $(VENV)/.installed-$(shell cat pyproject.toml hatch_build.py constraints.txt tools/setup.py | cksum | tr ' ' '-')$(NEWEST)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup run evidence test weekly rerun lab notebooks prefetch rehearse colab bench wheel clean \
+.PHONY: help setup run evidence test weekly test-oldest rerun lab notebooks publish prefetch rehearse colab bench site wheel clean \
   train-dinov2 train-clip train-lit train-diffusion
 .DEFAULT_GOAL := help
 
@@ -33,18 +35,7 @@ help:  ## list the commands
 setup: $(STAMP)  ## make .venv: torch first (a CPU build where there is no GPU), then the package
 
 $(STAMP):
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and \
-	  f"Python 3.10 or newer is needed, {sys.executable} is {sys.version.split()[0]}: make PYTHON=...")'
-	$(PYTHON) -m venv $(VENV)
-	@if nvidia-smi -L > /dev/null 2>&1; then \
-	  echo "NVIDIA GPU found: installing the CUDA build of torch."; \
-	  $(PIP) install --quiet 'torch>=2.6'; \
-	else \
-	  echo "No NVIDIA GPU found: installing a CPU build of torch (see TORCH_INDEX in the Makefile)."; \
-	  $(PIP) install --quiet $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) 'torch>=2.6,<2.14'; \
-	fi
-	@$(PY) -c 'import importlib.metadata as m; print("torch", m.version("torch"))'
-	$(PIP) install --quiet --editable '.[course,test,train,scale,openvino]'
+	$(PYTHON) -m tools.setup $(if $(TORCH_INDEX),--torch-index $(TORCH_INDEX)) $(if $(NEWEST),--newest)
 	@rm -f $(VENV)/.installed-* && touch $@
 
 run: $(STAMP)  ## execute the lessons without a network, write build/index.html
@@ -71,6 +62,9 @@ test: $(STAMP)  ## everything that must hold: style, types, units, data, lessons
 weekly: $(STAMP)  ## the tests that are slow or of other packages' engines, and rarely break
 	$(PY) -m pytest -m weekly
 
+test-oldest:  ## the tests with the oldest packages that pyproject.toml allows, in build/oldest
+	$(PYTHON) -m tools.oldest $(if $(TORCH_INDEX),--torch-index $(TORCH_INDEX))
+
 rerun: $(STAMP)  ## run every cell of every notebook a second time, and name those that fail
 	$(PY) -m tools.notebooks rerun
 
@@ -80,6 +74,9 @@ lab: $(STAMP)  ## open copies of the notebooks in JupyterLab, yours to change, i
 notebooks: $(STAMP)  ## bring the committed notebooks and README.md up to date with their sources
 	$(PY) -m tools.notebooks execute
 	$(PY) -m tools.readme
+
+publish: $(STAMP)  ## write `repository` of pyproject.toml into buttons, set-up cells and links
+	$(PY) -m tools.publish
 
 prefetch: $(STAMP)  ## download the models of PROFILE=small once, for a room without a network
 	$(PY) -m tools.prefetch $(PROFILE)
@@ -129,10 +126,12 @@ train-diffusion: $(STAMP)  ## make diffusion-tiny from nothing, with the embedde
 	$(PY) -m training.diffusion.train --material runs/pairs --recipe $(RECIPE) --out runs/diffusion
 	$(RELEASE) diffusion-tiny --run runs/diffusion
 
+site: $(STAMP)  ## make the site from the committed notebooks: build/site/index.html
+	$(PIP) install --quiet --editable '.[site]'
+	$(PY) -m tools.site
+
 wheel:  ## build dist/*.whl, which carries the sample data and the embedded models
-	$(PYTHON) -m venv build/wheel
-	build/wheel/bin/python -m pip wheel --quiet --no-deps --wheel-dir dist .
-	rm -rf build/wheel
+	$(PYTHON) -m pip wheel --quiet --no-deps --wheel-dir dist .
 
 clean:  ## remove what was built, except .venv
 	rm -rf build dist .mypy_cache .pytest_cache .ruff_cache
