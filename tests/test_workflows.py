@@ -2,11 +2,14 @@
 
 import importlib.util
 import re
+import subprocess
+import sys
 
 import pytest
 import yaml
 
-from tools.project import ROOT
+from tools import commands, setup
+from tools.project import ROOT, Project
 
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 TARGETS = re.findall(r"^([a-z][a-z0-9-]*):", MAKEFILE, re.M)
@@ -41,12 +44,115 @@ def test_every_command_with_a_main_that_a_reader_calls_has_its_target():
         assert f"-m {module}" in MAKEFILE
 
 
-@pytest.mark.parametrize(
-    ("name", "commands"),
-    [("test", ["make test"]), ("weekly", ["make test", "make weekly", "make rerun"])],
-)
-def test_a_workflow_runs_targets_of_the_makefile(name, commands):
+WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+
+
+def jobs(name):
+    """The commands of each job of a workflow."""
     text = (ROOT / ".github" / "workflows" / f"{name}.yml").read_text(encoding="utf-8")
-    (job,) = yaml.safe_load(text)["jobs"].values()
-    assert [step["run"] for step in job["steps"] if "run" in step] == commands
-    assert {command.removeprefix("make ") for command in commands} <= set(TARGETS)
+    return {
+        job: [step["run"] for step in described["steps"] if "run" in step]
+        for job, described in yaml.safe_load(text)["jobs"].items()
+    }
+
+
+def test_a_push_runs_the_tests_on_the_locked_packages():
+    assert jobs("test") == {"test": ["make test"]}
+
+
+def test_a_week_has_slow_tests_other_systems_and_other_packages():
+    run = jobs("weekly")
+    assert set(run) == {"slow", "newest", "oldest", "links"}
+    assert run["slow"] == ["make weekly", "make rerun"]
+    assert run["oldest"] == ["make test-oldest"]
+    extras = ",".join(setup.EXTRAS)
+    assert run["newest"][1] == f'python -m pip install --editable ".[{extras}]"'
+
+
+def test_the_weekly_run_has_every_python_that_is_allowed():
+    text = (ROOT / ".github" / "workflows" / "weekly.yml").read_text(encoding="utf-8")
+    matrix = yaml.safe_load(text)["jobs"]["newest"]["strategy"]["matrix"]
+    assert matrix["python"] == ["3.10", "3.11", "3.12", "3.13"]
+    assert {system.partition("-")[0] for system in matrix["os"]} == {"ubuntu", "macos", "windows"}
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
+def test_a_workflow_runs_targets_and_modules_that_are_there(path):
+    if path.stem == "site" and "site" not in TARGETS:
+        pytest.skip("the Makefile has no target `site` yet")
+    for command in [line for lines in jobs(path.stem).values() for line in lines]:
+        if command.startswith("make "):
+            assert command.removeprefix("make ") in TARGETS
+        elif module := re.match(r"python -m (tools[.\w]*)", command):
+            assert importlib.util.find_spec(module[1])
+
+
+SCHEMAS = {
+    "vendor.github-workflows": [".github/workflows/*.yml"],
+    "vendor.github-issue-forms": [".github/ISSUE_TEMPLATE/[0-9]*.yml"],
+    "custom.github-workflows-require-timeout": [".github/workflows/*.yml"],
+    "vendor.github-issue-config": [".github/ISSUE_TEMPLATE/config.yml"],
+    "vendor.dependabot": [".github/dependabot.yml"],
+    "vendor.citation-file-format": ["CITATION.cff"],
+}
+
+
+@pytest.mark.parametrize("schema", SCHEMAS)
+def test_files_for_github_have_the_shape_that_it_wants(schema):
+    if importlib.util.find_spec("check_jsonschema") is None:
+        pytest.skip("check-jsonschema is not installed: pip install '.[test]'")
+    files = [path for pattern in SCHEMAS[schema] for path in ROOT.glob(pattern)]
+    assert files
+    command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", schema]
+    run = subprocess.run([*command, *files], capture_output=True, text=True, check=False)
+    if run.returncode == 2 and "invalid choice" in run.stderr.lower():
+        pytest.skip(f"this check-jsonschema carries no schema {schema}")
+    assert run.returncode == 0, run.stdout + run.stderr
+
+
+def forms():
+    return sorted((ROOT / ".github" / "ISSUE_TEMPLATE").glob("[0-9]*.yml"))
+
+
+@pytest.mark.parametrize("path", forms(), ids=lambda path: path.stem)
+def test_every_form_asks_for_the_output_of_the_check(path):
+    fields = yaml.safe_load(path.read_text(encoding="utf-8"))["body"]
+    (check,) = (field for field in fields if field.get("id") == "check")
+    assert "`dinov2 check`" in check["attributes"]["label"]
+    required = check.get("validations", {}).get("required", False)
+    assert required == (path.stem == "1-fault")
+
+
+def test_hooks_run_what_make_test_runs():
+    config = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))
+    (repo,) = config["repos"]
+    assert repo["repo"] == "local"  # nothing else is fetched, and versions are those of the lock
+    entries = [hook["entry"] for hook in repo["hooks"]]
+    for tool in ("ruff check", "ruff format --check", "mypy"):
+        assert any(entry.startswith(f"python -m {tool}") for entry in entries)
+        assert f"$(PY) -m {tool}" in MAKEFILE
+
+
+def test_the_version_to_cite_is_the_version():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    project = Project().pyproject["project"]
+    assert citation["version"] == project["version"]
+    assert citation["license"] == project["license"]
+
+
+def test_contributing_begins_with_which_file_to_edit_and_says_what_each_target_does():
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    assert re.findall(r"^## (.*)$", text, re.M)[0] == "Which file do I edit?"
+    for name in set(TARGETS) - {"help", "clean"}:
+        assert f"`make {name}`" in text or name.startswith("train-"), name
+    for path in re.findall(r"`((?:notebooks|docs|tools|training|dinov2_\w+)/)`", text):
+        assert (ROOT / path).is_dir()
+
+
+def test_lines_without_make_are_those_of_the_makefile():
+    found = {name: lines for name, _, lines in commands.targets(MAKEFILE)}
+    assert found["run"] == ["python -m tools.notebooks run"]
+    assert found["prefetch"] == ["python -m tools.prefetch small"]
+    assert found["wheel"] == ["python -m pip wheel --no-deps --wheel-dir dist ."]
+    assert found["test-oldest"] == ["python -m tools.oldest"]
+    assert not any("$" in line for lines in found.values() for line in lines)
