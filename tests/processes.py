@@ -11,13 +11,21 @@ from contextlib import redirect_stdout
 
 import pytest
 
-FORK = multiprocessing.get_context("fork")
+FORKS = "fork" in multiprocessing.get_all_start_methods()  # Windows does not
+FORK = multiprocessing.get_context("fork" if FORKS else None)
 SECONDS = 10  # until a process is taken to hang
 NOBODY = 65534
 
 
+def need_forks():
+    """Skip a test where processes cannot be forked."""
+    if not FORKS:
+        pytest.skip("this system cannot fork a process")
+
+
 def start(work):
     """Start `work`, and return the process and where its result will come from."""
+    need_forks()
     receive, send = FORK.Pipe(duplex=False)
 
     def main():
@@ -74,6 +82,7 @@ def as_nobody(work):
 
 def both(work):
     """Return the results and the prints of two processes that do `work` at the same time."""
+    need_forks()
     together = FORK.Barrier(2)
 
     def wait_and_work():

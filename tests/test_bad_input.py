@@ -8,7 +8,6 @@ that the checks of their rows can fail.
 
 import os
 import re
-import resource
 import shutil
 import signal
 import tempfile
@@ -286,6 +285,8 @@ def killed_between(world):
 
 def limit_files(world):
     """Run where no file can be as large as an entry."""
+    import resource  # not on Windows, where nothing gets here
+
     resource.setrlimit(resource.RLIMIT_FSIZE, (FILE_LIMIT, FILE_LIMIT))
     return world.run(world.pictures, cache=world.cache)
 
@@ -294,6 +295,8 @@ def killed_while_writing(world):
     """Let the kernel kill a process, at once, in the middle of the fourth entry."""
 
     def work():
+        import resource
+
         world.run(world.pictures[:3], cache=world.cache)
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         signal.signal(signal.SIGXFSZ, signal.SIG_DFL)

@@ -4,6 +4,7 @@ import shutil
 import subprocess
 import sys
 from functools import partial
+from importlib.metadata import version
 
 import pytest
 import torch
@@ -49,7 +50,7 @@ def test_public_names_are_documented():
 
 def test_about_names_profile_device_and_versions(monkeypatch):
     monkeypatch.setenv("DINOV2_PROFILE", "base")
-    versions = re.escape(f"torch {torch.__version__}, transformers ")
+    versions = re.escape(f"torch {version('torch')}, transformers ")
     assert re.match(rf"Profile base on (cpu|cuda|mps); Python 3\..*, {versions}", about())
 
 
