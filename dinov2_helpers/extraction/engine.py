@@ -87,7 +87,7 @@ def extract_features(
     Example:
         >>> features = extract_features(load_dinov2("tiny"), photographs())
         >>> features.cls.shape, features.grid
-        ((8, 192), (16, 16))
+        ((13, 192), (16, 16))
     """
     inside = Inside(tuple(layers), attention, tuple(facets), facet_layer)
     settings = Settings(size, fit, inside, patches)
