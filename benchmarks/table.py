@@ -274,7 +274,7 @@ def _farthest(rows: Sequence[dict[str, Any]]) -> float:
 
 
 def readme_lines() -> list[str]:
-    """Sentences for README beneath `readme_rows`: the machine, and what growth costs."""
+    """Sentences for docs/scaling.md beneath `readme_rows`: the machine, and what growth costs."""
     lines = []
     if report := read(RESULTS / "extraction.json"):
         compared = [row for row in report["rows"] if "missing" not in row and row["way"] != OURS]
@@ -307,7 +307,7 @@ def readme_lines() -> list[str]:
         lines.append(
             f"From {least:,} to {most:,} pictures at {report['run']['size']} px, `stream_features` "
             f"takes {each[least]:.1f} and {each[most]:.1f} ms for each on the embedded model, and "
-            f"at most {peak:,} MB ([plot](benchmarks/results/growth.png))."
+            f"at most {peak:,} MB ([plot](../benchmarks/results/growth.png))."
         )
     return lines
 

@@ -34,7 +34,8 @@ def links(markdown):
 def pages():
     """(file, its Markdown, folder to which its links are relative) of all that readers read."""
     root = PROJECT.root
-    documents = [root / "README.md", *(root / "docs").glob("*.md"), *root.glob("data/**/README.md")]
+    documents = [*root.glob("*.md"), root / "notebooks" / "README.md"]
+    documents += [*(root / "docs").glob("*.md"), *root.glob("data/**/README.md")]
     for path in sorted(documents):
         yield path, path.read_text(encoding="utf-8"), path.parent
     for stem in PROJECT.stems():

@@ -26,7 +26,7 @@ def test_every_object_has_its_ten_lines():
     for name in dinov2_helpers.techniques.__all__:
         if hasattr(getattr(dinov2_helpers.techniques, name), "fit"):
             assert re.search(rf"\b{name}\b", PAGE), name
-    assert len(SNIPPETS) == 7
+    assert len(SNIPPETS) == 8
 
 
 @pytest.mark.parametrize(("title", "code"), SNIPPETS, ids=[title for title, _ in SNIPPETS])

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import nbformat
 import pytest
-import yaml
 from bs4 import BeautifulSoup
 from hatchling.builders.wheel import WheelBuilder
 
@@ -608,7 +607,7 @@ def test_the_index_says_which_notebook_failed(project):
 
 @pytest.mark.parametrize("repository", ["", "some-owner/a-repository-with-a-long-name"])
 def test_the_set_up_cell_is_valid_and_short(repository, tmp_path):
-    code = setup_cell(repository)
+    code = setup_cell(f"git+https://github.com/{repository}" if repository else "")
     ast.parse(as_python(code))
     ast.parse(as_comments(code))
     assert len([line for line in code.splitlines() if line]) <= SETUP_LINES
@@ -651,20 +650,6 @@ def test_an_editable_install_reads_the_data_of_the_checkout(tmp_path):
     assert not any("data/" in name for name in names)
 
 
-def requirements():
-    tests = Project().pyproject["project"]["optional-dependencies"]["test"]
-    return [*Project().dependencies, *tests]
-
-
-def test_environment_yml_has_the_packages_of_pyproject():
-    environment = yaml.safe_load((ROOT / "environment.yml").read_text())
-    (pip,) = (entry["pip"] for entry in environment["dependencies"] if isinstance(entry, dict))
-    packages = [line for line in pip if not line.startswith("-")]
-    wanted = [line for line in requirements() if "python_version" not in line]
-    assert packages == wanted
-    assert pip[-1] == "-e ."
-
-
 def imported(folder):
     """Top-level names of the packages that the code in a folder imports."""
     found = set()
@@ -688,8 +673,8 @@ def imported(folder):
         ("notebooks/src", ["course"]),
         ("benchmarks", ["course"]),
         ("training", ["train", "course"]),
-        ("tools", ["test", "course"]),
-        ("tests", ["test", "train", "scale", "course"]),
+        ("tools", ["test", "course", "site"]),
+        ("tests", ["test", "train", "scale", "course", "browser"]),
     ],
 )
 def test_every_package_that_is_imported_is_asked_for(folder, extras):

@@ -26,7 +26,7 @@ LEDGER = ".copied.json"
 
 def files(project: Project) -> Iterator[Path]:
     """What is copied, relative to the checkout: notebooks, and what they show and link to."""
-    for pattern in ("notebooks/**/*.ipynb", "notebooks/figures/*", "docs/*", "README.md"):
+    for pattern in ("notebooks/**/*.ipynb", "notebooks/figures/*", "docs/*", "README*.md"):
         for path in sorted(project.root.glob(pattern)):
             if path.is_file():
                 yield path.relative_to(project.root)

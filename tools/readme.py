@@ -1,17 +1,26 @@
-"""Generated passages of README.md and docs/scaling.md.
+"""Generated passages of README.md and of all other documents that have markers for them.
 
 `python -m tools.readme` writes them, `--check` compares them. Those on speed are files that
 `python -m benchmarks.passages` makes.
 """
 
 import argparse
-import statistics
 import sys
 from collections.abc import Mapping, Sequence
+from html import escape
+from pathlib import Path
 
 from dinov2_helpers.models import PROFILES, WEIGHTS
-from tools import blocks, pairing, recorded
+from tools import blocks, commands, front, launch, pairing, recorded, tables
 from tools.project import Project
+
+DOCUMENTS = ("*.md", "docs/**/*.md", "notebooks/*.md", ".github/**/*.md")
+
+
+def documents(project: Project) -> list[Path]:
+    """The Markdown files that have generated passages."""
+    found = {path for pattern in DOCUMENTS for path in project.root.glob(pattern)}
+    return sorted(path for path in found if blocks.names(path.read_text(encoding="utf-8")))
 
 
 def passages(project: Project) -> dict[str, str]:
@@ -19,64 +28,57 @@ def passages(project: Project) -> dict[str, str]:
     _, claims = recorded.files(pairing.COMMITTED_PROFILE)
     owners = recorded.read(project.results / recorded.OWNERS).get(claims, {})
     return {
-        "notebooks": _notebooks(project),
-        "ledger": ledger(recorded.read(project.results / claims), owners),
+        "ledger-page": ledger(recorded.read(project.results / claims), owners, up="../"),
         "profiles": _profiles(),
         "weights": _weights(),
         "bench": _measured(project, "bench"),
         "sizing": _measured(project, "sizing"),
         "stores": _measured(project, "stores"),
+        "welcome": _welcome(project),
+        "commands": commands.table(project),
+        **front.passages(project),
+        **launch.passages(project),
     }
 
 
-def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [heads, ["---"] * len(heads), *rows]
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
-
-
-def ledger(claims: Mapping[str, Mapping[str, str]], owners: Mapping[str, str]) -> str:
+def ledger(claims: Mapping[str, Mapping[str, str]], owners: Mapping[str, str], up: str = "") -> str:
     """The claims ledger as a Markdown table, in the order of the notebooks.
 
     Args:
         claims: the rows, by key.
         owners: the notebooks that have recorded them, by key, which the last column links.
+        up: what leads from the page to the top level.
     """
     rows = []
     for key, row in sorted(claims.items()):
         cells = [row["claim"], row["how"], row["measured"], row["verdict"]]
         place = f"{key[:2]}, {row['cell']}"
         if key in owners:
-            place = f"[{key[:2]}](notebooks/{owners[key]}.ipynb), {row['cell']}"
+            place = f"[{key[:2]}]({up}notebooks/{owners[key]}.ipynb), {row['cell']}"
         rows.append([cell.replace("|", r"\|") for cell in [*cells, place]])
     heads = ("The article claims", "Tested by", "We measured", "Verdict", "Notebook, section")
-    return _table(heads, rows)
+    return tables.markdown(heads, rows)
 
 
-def _notebooks(project: Project) -> str:
-    numbers = recorded.read(project.results / f"{pairing.COMMITTED_PROFILE}.json")
-    costs = pairing.read_costs(project)
-    rates = [cost["gflops"] for cost in costs.values() if "gflops" in cost]
-    rows = []
+def _welcome(project: Project) -> str:
+    """The seven lessons, each with its picture and its question, for notebooks/README.md."""
+    lessons = []
     for stem in project.lessons():
         notebook = pairing.read_source(project, stem)
         title, promise = pairing.title_and_promise(notebook)
-        key, meaning = next(iter(notebook.metadata["headline"].items()))
-        lesson = f"[{title}](notebooks/{stem}.ipynb)"
+        (figure,) = (project.root / "notebooks" / "figures").glob(f"{stem}.*")
+        links = [f"[Open the lesson]({stem}.ipynb)"]
         if f"evidence/{stem}" in project.evidence():
-            lesson += f", [evidence](notebooks/evidence/{stem}.ipynb)"
-        row = (
-            stem[:2],
-            lesson,
+            links.append(f"[its evidence](evidence/{stem}.ipynb)")
+        lessons += [
+            f"## [{title}]({stem}.ipynb)",
             promise,
-            f"{numbers[key]:.3f}: {meaning}",
-            f"{costs[stem]['seconds']:.0f} s, {costs[stem]['peak_mb'] / 1000:.1f} GB",
-        )
-        rows.append(row)
-    cost = "cost on two cores"
-    if rates:
-        cost += f" that multiply matrices at {statistics.median(rates):.0f} GFLOP/s"
-    heads = ("", "notebook", "what you will do", "headline", cost)
-    return _table(heads, rows)
+            f'<img src="figures/{figure.name}" alt="{escape(front.alt(notebook))}" width="480">',
+            ", ".join(links),
+        ]
+        buttons = launch.buttons(project, stem)
+        lessons += [buttons] if buttons else []
+    return "\n\n".join(lessons)
 
 
 def _profiles() -> str:
@@ -84,7 +86,7 @@ def _profiles() -> str:
         [f"`{name}`" for name in (profile.name, profile.dinov2, profile.clip)]
         for profile in PROFILES.values()
     ]
-    return _table(("profile", "DINOv2", "CLIP"), rows)
+    return tables.markdown(("profile", "DINOv2", "CLIP"), rows)
 
 
 def _weights() -> str:
@@ -97,7 +99,7 @@ def _weights() -> str:
         ]
         for name, weights in WEIGHTS.items()
     ]
-    return _table(("on the Hugging Face hub", "revision", "download", "licence"), rows)
+    return tables.markdown(("on the Hugging Face hub", "revision", "download", "licence"), rows)
 
 
 def _measured(project: Project, name: str) -> str:
@@ -115,12 +117,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     check = parser.parse_args(arguments).check
     project = Project()
     known, stale = passages(project), 0
-    for name in ("README.md", "docs/scaling.md"):
-        path = project.root / name
+    for path in documents(project):
         text = path.read_text(encoding="utf-8")
         current = blocks.fill(text, known)
         if check and text != current:
-            print(f"{name} is not current: run `make notebooks`")
+            print(f"{path.relative_to(project.root)} is not current: run `make notebooks`")
             stale = 1
         elif not check:
             path.write_text(current, encoding="utf-8", newline="\n")
