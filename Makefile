@@ -61,6 +61,7 @@ test: $(STAMP)  ## everything that must hold: style, types, units, data, lessons
 
 weekly: $(STAMP)  ## the tests that are slow or of other packages' engines, and rarely break
 	$(PY) -m pytest -m weekly
+	$(PY) -m tools.notebooks test --weekly
 
 test-oldest:  ## the tests with the oldest packages that pyproject.toml allows, in build/oldest
 	$(PYTHON) -m tools.oldest $(if $(TORCH_INDEX),--torch-index $(TORCH_INDEX))

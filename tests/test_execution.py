@@ -139,6 +139,8 @@ def test_the_status_of_a_command_is_told(tmp_path):
 
 def test_nbmake_is_ended_when_a_notebook_hangs(tmp_path, monkeypatch, capfd):
     (tmp_path / "notebooks" / "src").mkdir(parents=True)
+    settings = "[tool.dinov2-in-practice]\nweekly_notebooks = []\n"
+    (tmp_path / "pyproject.toml").write_text(settings, encoding="utf-8")
     project = Project(tmp_path)
     project.source("01_toy").touch()
     asleep = notebook_of("import time\ntime.sleep(600)")

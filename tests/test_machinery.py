@@ -573,6 +573,33 @@ def test_nbmake_passes_and_numbers_are_compared(project, capfd):
     assert "tiny.json: 01.answer was 43.5, is now 42" in output
 
 
+def test_a_notebook_that_is_weekly_runs_then_and_only_then(project, capfd):
+    settings = project.root / "pyproject.toml"
+    text = settings.read_text(encoding="utf-8")
+    (line,) = re.findall(r"^weekly_notebooks = .*$", text, re.MULTILINE)
+    settings.write_text(text.replace(line, f'weekly_notebooks = ["{STEM}"]'), encoding="utf-8")
+    project = Project(project.root, SETUP)
+    with pytest.raises(SystemExit, match="no notebook"):
+        notebooks.test(project)
+    assert notebooks.test(project, weekly=True) == 0
+    assert "1 passed" in capfd.readouterr().out
+
+
+def test_only_what_ran_is_compared(tmp_path):
+    recorded.write(tmp_path / "committed" / "tiny.json", {"01.a": 1, "02.b": 2})
+    owners = {"tiny.json": {"01.a": "01_small", "02.b": "02_other"}}
+    recorded.write(tmp_path / "committed" / "owners.json", owners)
+    recorded.write(tmp_path / "fresh" / "tiny.json", {"01.a": 5})
+    folders = (tmp_path / "committed", tmp_path / "fresh", "tiny")
+    assert recorded.differences(*folders, ["01_small"]) == ["tiny.json: 01.a was 1, is now 5"]
+    assert len(recorded.differences(*folders)) == 2
+
+
+def test_the_weekly_notebooks_are_evidence():
+    project = Project()
+    assert set(project.settings["weekly_notebooks"]) < set(project.evidence())
+
+
 def test_nbmake_fails_where_a_notebook_does(project):
     edit(project, "FACTOR = 2", "FACTOR = None")
     pairing.sync(project, STEM)
@@ -580,6 +607,8 @@ def test_nbmake_fails_where_a_notebook_does(project):
 
 
 def test_there_must_be_notebooks_to_test(tmp_path):
+    settings = "[tool.dinov2-in-practice]\nweekly_notebooks = []\n"
+    (tmp_path / "pyproject.toml").write_text(settings, encoding="utf-8")
     with pytest.raises(SystemExit, match="no notebook sources"):
         notebooks.test(Project(tmp_path, SETUP))
 

@@ -11,7 +11,7 @@
     check     check skeleton, outputs, exercises and costs of the committed notebooks, as the unit
               tests do too
     test      run the committed notebooks under pytest --nbmake and compare the numbers that they
-              record with the committed ones
+              record with the committed ones; --weekly: those that pyproject.toml leaves to that
     profile   execute notebooks (STEM..., as 01; none: all) and print the CPU seconds of their cells
     rerun     run every code cell a second time after all have run (STEM...), and compare those that
               fail with notebooks/rerun_known.json (--write: write them there)
@@ -283,15 +283,17 @@ def check_all(project: Project) -> int:
     return len(problems)
 
 
-def test(project: Project) -> int:
-    """Runs the committed notebooks under nbmake, then compares what they recorded.
+def test(project: Project, weekly: bool = False) -> int:
+    """Runs committed notebooks under nbmake, then compares what they recorded.
 
-    As many run at once as there are cores, each on its share: that is sooner done than one after
-    the other on all of them.
+    Those that pyproject.toml names as weekly are left out, or run alone. As many run at once as
+    there are cores, each on its share: that is sooner done than one after the other on all of them.
     """
     results = _empty(project, "test")
     features = _empty(project, "test-features")  # of this code alone
-    notebooks = [str(project.notebook(stem)) for stem in project.stems()]
+    slow = project.settings["weekly_notebooks"]
+    stems = [stem for stem in project.stems() if (stem in slow) == weekly]
+    notebooks = [str(project.notebook(stem)) for stem in stems]
     if not notebooks:
         raise SystemExit("no notebook sources in notebooks/src")
     limits = Limits.from_environment()
@@ -312,7 +314,7 @@ def test(project: Project) -> int:
         return status
     if profile() != pairing.COMMITTED_PROFILE:
         return 0
-    problems = recorded.differences(project.results, results, profile())
+    problems = recorded.differences(project.results, results, profile(), stems)
     for problem in problems:
         print(f"notebooks/results/{problem}: run `make notebooks` if that is right")
     return len(problems)
@@ -358,6 +360,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name in names:
         commands.add_parser(name)
     commands.choices["execute"].add_argument("--all", action="store_true")
+    commands.choices["test"].add_argument("--weekly", action="store_true")
     for name in ("profile", "rerun"):
         commands.choices[name].add_argument("stems", nargs="*", metavar="STEM")
     commands.choices["rerun"].add_argument("--write", action="store_true")
@@ -369,6 +372,8 @@ def _do(project: Project, options: argparse.Namespace) -> int:
     """Does one command; the number of failures."""
     if options.command == "execute":
         return execute_stale(project, options.all)
+    if options.command == "test":
+        return test(project, options.weekly)
     if options.command == "profile":
         return show_profile(project, project.chosen(options.stems))
     if options.command == "rerun":
@@ -379,7 +384,6 @@ def _do(project: Project, options: argparse.Namespace) -> int:
         "evidence": run_evidence,
         "guides": show_guides,
         "check": check_all,
-        "test": test,
     }
     return commands[options.command](project)
 

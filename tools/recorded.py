@@ -1,7 +1,7 @@
 """Recorded numbers and verdicts: merged into notebooks/results, compared with fresh ones."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -68,19 +68,26 @@ def _is_of(stem: str, key: str, owner: str | None) -> bool:
     return key.startswith(f"{number}.") if owner is None else owner == stem
 
 
-def differences(committed: Path, fresh: Path, profile: str) -> list[str]:
+def differences(
+    committed: Path, fresh: Path, profile: str, stems: Collection[str] | None = None
+) -> list[str]:
     """What is no longer true of the committed results, one sentence each.
 
     Numbers may differ by 2 % and 0.01 together, verdicts of claims not at all.
 
     Args:
         committed: folder of the committed results.
-        fresh: folder of the results that all notebooks recorded now.
+        fresh: folder of the results that notebooks recorded now.
         profile: profile that they ran under.
+        stems: the notebooks that ran; None: all.
     """
     problems = []
+    owners = read(committed / OWNERS)
     for name in files(profile):
         old, new = read(committed / name), read(fresh / name)
+        if stems is not None:
+            owner_of = owners.get(name, {})
+            old = {key: entry for key, entry in old.items() if owner_of.get(key) in stems}
         problems += [f"{name}: {key} is no longer recorded" for key in old.keys() - new]
         problems += [f"{name}: {key} is not committed" for key in new.keys() - old]
         for key in old.keys() & new.keys():
