@@ -1080,8 +1080,6 @@ for name, column, key in (
     on_other_toys = effect(name, "delta1, views")
     print(f"{name}: {column} {change:+.4f}, delta1 of views {on_other_toys:+.3f}")
 record("05.mirror_delta1_effect", on_scenes[0].value)
-record("05.reprojection_delta1_effect", on_scenes[1].value)
-record("05.reprojection_delta1_on_views_effect", on_views[1].value)
 verdict = consistency_verdict(on_scenes, on_views)
 claim(
     "05.geometric_consistency",
