@@ -472,7 +472,8 @@ def test_the_examples_of_help_run_as_they_are_written(tmp_path, picture, capsys,
 
 def test_the_examples_of_the_page_do_what_it_says(tmp_path, monkeypatch, capsys):
     text = (ROOT / "docs" / "library.md").read_text(encoding="utf-8")
-    (console,) = re.findall(r"^```console\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    blocks = re.findall(r"^```console\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    (console,) = [block for block in blocks if block.startswith("$ dinov2")]
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DINOV2_PROFILE", raising=False)
     scenes = load_scenes("train", framing="portrait")
