@@ -7,8 +7,8 @@ The notebooks run a small model, and `make rehearse` a narrow one. Here the UNet
 the text encoder have the widths of Stable Diffusion 1.5 and DINOv2 those of ViT-S/14, with random
 weights: what is drawn means nothing, but the shapes, the graph of the gradient and the memory are
 the real ones. Each plan draws one picture of 512 px in a process of its own, whose largest resident
-memory is written beside what evidence/07 estimates. Resident memory counts the weights, what the
-gradient keeps, and Python with its libraries. It takes some minutes and up to 16 GB.
+memory is written: the weights, what the gradient keeps, and Python with its libraries. It is to be
+compared with what evidence/07 estimates.
 """
 
 from __future__ import annotations

@@ -185,11 +185,16 @@ def test_execution_records_numbers_and_costs(executed):
     assert costs["gflops"] > 0
 
 
+def test_time_is_told_with_what_it_was_measured_on():
+    one = {"seconds": 70.2, "cores": 1, "gflops": 113.0}
+    assert pairing.time_of(one) == "70 s on 1 CPU core, 113 GFLOP/s"
+    assert pairing.time_of({"seconds": 9, "cores": 2}) == "9 s on 2 CPU cores"
+
+
 def test_the_title_cell_gets_badge_and_cost_card(executed):
     title = pairing.read_notebook(executed, STEM).cells[0].source
     costs = pairing.read_costs(executed)[STEM]
-    measured = f"{costs['seconds']:.0f} s on {costs['cores']} CPU cores"
-    assert f"| `tiny` | {measured}, {costs['gflops']:.0f} GFLOP/s together" in title
+    assert f"| `tiny` | {pairing.time_of(costs)} | " in title
     assert "download once: nothing." in title
     assert "make wheel" in title
     assert pairing.title_and_promise(pairing.read_source(executed, STEM)) == (

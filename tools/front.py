@@ -4,7 +4,6 @@ Names of Chinese passages end in "-zh". Their words are in `tools.chinese`.
 """
 
 import re
-import statistics
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -160,16 +159,12 @@ def _outcomes(project: Project) -> str:
     """What each lesson comes to, and what it costs, for docs/ledger.md."""
     numbers = recorded.read(project.results / f"{pairing.COMMITTED_PROFILE}.json")
     costs = pairing.read_costs(project)
-    rates = [cost["gflops"] for cost in costs.values() if "gflops" in cost]
     rows = []
     for stem in project.lessons():
         notebook = pairing.read_source(project, stem)
         title, _ = pairing.title_and_promise(notebook)
         key, meaning = next(iter(notebook.metadata["headline"].items()))
-        cost = f"{costs[stem]['seconds']:.0f} s, {costs[stem]['peak_mb'] / 1000:.1f} GB"
+        cost = f"{pairing.time_of(costs[stem])}; {costs[stem]['peak_mb'] / 1000:.1f} GB"
         lesson = f"[{title}](../notebooks/{stem}.ipynb)"
         rows.append([lesson, f"{numbers[key]:.3f}: {meaning}", cost])
-    cost = "cost on two cores"
-    if rates:
-        cost += f" that multiply matrices at {statistics.median(rates):.0f} GFLOP/s"
-    return tables.markdown(("lesson", "what it comes to", cost), rows)
+    return tables.markdown(("lesson", "what it comes to", "time and memory"), rows)

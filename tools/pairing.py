@@ -5,7 +5,9 @@ import hashlib
 import json
 import re
 from collections import defaultdict
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import jupytext
 import nbformat
@@ -199,16 +201,19 @@ def read_costs(project: Project) -> dict[str, dict[str, float]]:
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
 
+def time_of(costs: Mapping[str, Any]) -> str:
+    """How long a notebook took, and on what: as "70 s on 1 CPU core, 113 GFLOP/s"."""
+    cores = "1 CPU core" if costs["cores"] == 1 else f"{costs['cores']} CPU cores"
+    rate = f", {costs['gflops']:.0f} GFLOP/s" if costs.get("gflops") else ""
+    return f"{costs['seconds']:.0f} s on {cores}{rate}"
+
+
 def cost_card(project: Project, stem: str) -> str:
     """Markdown of what the notebook costs: one row, and a line on what other profiles download."""
     costs = read_costs(project).get(stem)
     measured = "not measured | not measured"
     if costs:
-        rate = f", {costs['gflops']:.0f} GFLOP/s together" if costs.get("gflops") else ""
-        measured = (
-            f"{costs['seconds']:.0f} s on {costs['cores']} CPU cores{rate} | "
-            f"{costs['peak_mb'] / 1000:.1f} GB"
-        )
+        measured = f"{time_of(costs)} | {costs['peak_mb'] / 1000:.1f} GB"
     rows = [
         "| profile | time | peak memory | download |",
         "| --- | --- | --- | --- |",
