@@ -6,6 +6,15 @@ import torch.nn.functional as F
 from torch import nn
 
 
+def maps_partly_known():
+    """Guesses (3, 12, 10) and truths, some of which are not known."""
+    rng = np.random.default_rng(0)
+    truths = rng.uniform(1, 20, (3, 12, 10))
+    guesses = truths * np.exp(rng.normal(0, 0.3, truths.shape))
+    truths[:, :3][rng.random((3, 3, 10)) < 0.5] = np.nan
+    return guesses, truths
+
+
 def silog_loss(log_guess, log_true, keep=0.85):
     """Root of the variance of the log ratio and (1 - keep) of its squared mean, where known."""
     ratio = (log_guess - log_true)[torch.isfinite(log_true)]

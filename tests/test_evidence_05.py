@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from depth_reference import maps_partly_known
 from PIL import Image
 
 from dinov2_helpers import samples
@@ -110,12 +111,7 @@ def test_consistency_must_help_where_it_was_not_asked(evidence, scenes, views, v
 
 @pytest.fixture
 def maps():
-    """Guesses (3, 12, 10) and truths, some of which are not known."""
-    rng = np.random.default_rng(0)
-    truths = rng.uniform(1, 20, (3, 12, 10))
-    guesses = truths * np.exp(rng.normal(0, 0.3, truths.shape))
-    truths[:, :3][rng.random((3, 3, 10)) < 0.5] = np.nan
-    return guesses, truths
+    return maps_partly_known()
 
 
 def test_a_gift_is_given_before_the_score(evidence, maps):
