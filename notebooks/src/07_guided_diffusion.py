@@ -298,6 +298,13 @@ def levels(t):
     return float(kept) ** 0.5, float(1 - kept) ** 0.5
 
 
+# %% [markdown]
+# The UNet answers for the empty prompt and for ours, and we go further in the direction from the one
+# to the other: the fifth repair. The scheduler turns the answer into a guess of $x_0$; the formula
+# above, solved for $\epsilon$, gives the guess of the noise.
+
+
+# %%
 def guess(x, t, states):
     """The UNet's guesses of the clean latents and of the noise, with the prompt amplified.
 
@@ -311,6 +318,12 @@ def guess(x, t, states):
     return clean, (x - signal * clean) / spread
 
 
+# %% [markdown]
+# Drawing is this guess, over and over, each time with a little less noise. A guide will change the
+# noise; for now there is none.
+
+
+# %%
 def draw(texts, seeds, guide=None, strength=0.0, steps=25, film=None):
     """Draw texts; a guide changes the noise: pictures (n, H, W, 3)."""
     scheduler.set_timesteps(steps)

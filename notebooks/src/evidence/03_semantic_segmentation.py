@@ -1062,6 +1062,7 @@ def thing_mask(answer):
     return np.zeros((224, 224), bool) if answer.thing is None else answer.thing.mask
 
 
+# %%
 asked = []  # (scene, class) of each question
 reached_by_name = {name: [] for name in (*READERS, "wrong name", "largest", "any", "best")}
 n_toys = []

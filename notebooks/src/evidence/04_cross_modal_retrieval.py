@@ -1044,6 +1044,7 @@ def stored_bytes(index):
 WAYS = {"1_thread": (1, False), "2_threads": (2, False), "alone": (1, True)}  # threads, one by one
 
 
+# %%
 def once(index, parts):
     """Seconds that an index takes for queries in parts, (Q, D) each."""
     start = time.perf_counter()
@@ -1213,6 +1214,7 @@ def pareto(sizes):
     return figure
 
 
+# %%
 plotting.show(
     pareto((100_000, 1_000_000)),
     alt="Recall against queries per second for five indexes at two sizes: the graph and the "
@@ -1396,6 +1398,7 @@ def filter_settings(index, selector, **settings):
     return outer_filter_settings(index, selector, **settings)
 
 
+# %%
 def outer_filter_settings(index, selector, **settings):
     """The same for an index that searches by others: re-ranked, rotated, with ids, in shards."""
     kind = type(index).__name__
@@ -1417,6 +1420,7 @@ def outer_filter_settings(index, selector, **settings):
     raise RuntimeError(f"{kind} is not known to obey a filter")
 
 
+# %%
 def filtered(index, queries, ids, **settings):
     """Ids (Q, 10) nearest to queries (Q, D) among `ids`, -1 where fewer were met on the way.
 
@@ -1502,6 +1506,8 @@ for name, (recipe, wide) in FILTERED.items():
         cells += [f"{usual[0]:.0%}", f"{widely[0]:.0%}", f"{forbidden[name]:.0%}"]
     lines.append(f"| {' | '.join(cells)} |")
 say("\n".join(lines))
+
+# %%
 conclude(
     max(forbidden.values()) == 0
     and right_as_it_comes["HNSW"] < 0.5

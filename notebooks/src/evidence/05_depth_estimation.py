@@ -260,6 +260,7 @@ class ImageMLP(nn.Module):
         return self.layers(x)
 
 
+# %%
 def train_mlp(x, target, loss, steps=100):
     """The network after some steps, each on 64 pictures: x (N, D), target (N, 56, 56)."""
     torch.manual_seed(0)
@@ -273,6 +274,7 @@ def train_mlp(x, target, loss, steps=100):
     return mlp.eval()
 
 
+# %%
 def edge_loss(output, target):
     """Squared error of maps squeezed into 0 to 1."""
     return ((output.sigmoid() - target) ** 2).mean()
@@ -481,6 +483,7 @@ def tokens(features, rows):
     return patches, np.concatenate([layer.cls[rows] for layer in layers], axis=1)
 
 
+# %%
 def by_optimiser(cls):
     """Answers to the test of the head on four layers after 200 steps of AdamW: (N, 56, 56)."""
 
@@ -882,6 +885,7 @@ def log_gap(log_a, log_b, camera_a, camera_b, side=224):
     return np.where(inside, gap, np.nan), found
 
 
+# %%
 def neighbours(table, degrees=15):
     """Pairs of rows with views of one toy, so many degrees of azimuth apart."""
     place = {(row["toy_id"], row["azimuth"]): i for i, row in enumerate(table)}

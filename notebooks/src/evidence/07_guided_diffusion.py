@@ -62,6 +62,7 @@ from dinov2_helpers.techniques import Guide
 from dinov2_helpers.techniques.likeness import view
 from dinov2_helpers.techniques.words import with_article
 
+# %%
 dinov2 = load_dinov2()
 clip = load_clip()
 pipeline = load_diffusion()
@@ -207,6 +208,7 @@ def judge(pictures, task):
     }
 
 
+# %%
 def blurred(pictures):
     """Pictures without anything smaller than a quarter of their side."""
     soft = ImageFilter.GaussianBlur(pictures.shape[1] / 8)
@@ -241,11 +243,13 @@ def compare(rows, free, task):
     return found
 
 
+# %%
 def sure(values, task):
     """The mean of values (n,) of a task with its interval over classes."""
     return bootstrap(values, clusters=task.classes)
 
 
+# %%
 def table(compared, task, title):
     """Draw the changes of all judges, and print those that the text speaks of."""
     numbers = [[compared[name][who].mean() for who in JUDGES] for name in compared]
@@ -906,6 +910,7 @@ def windows(scenes, per_class):
     return found
 
 
+# %%
 cut_out = windows(load_scenes("test"), 1)
 shown_class = np.array([one[0] for one in cut_out])
 masks = [one[2] for one in cut_out]
@@ -1131,6 +1136,7 @@ for name, values in apart.items():
 by_second = compare({"guided": second["guided"]}, second["unguided"], again)
 table(by_second, again, "the second seed: change of the cosine")
 
+# %%
 likeness_of_two = bootstrap((by_rival["guided"][BY_CLIP] + by_second["guided"][BY_CLIP]) / 2)
 class_of = {}
 for name in ("unguided", "guided"):
@@ -1305,6 +1311,7 @@ def kept_for_backward(module, run, blocks):
     return kept
 
 
+# %%
 def watch(module, blocks, stack, kept, hooks):
     """Note on the stack in which block a module is, and what goes into it."""
 
@@ -1321,6 +1328,7 @@ def watch(module, blocks, stack, kept, hooks):
             hooks.callback(one.register_forward_hook(leave).remove)
 
 
+# %%
 def needed(kept, checkpoint):
     """GiB of that; with checkpoints a block keeps its input, and one block at a time the rest."""
     blocks = [n for key, n in kept.items() if key not in ("inputs", "outside")]
