@@ -12,6 +12,7 @@ from .extraction import Embeddings, extract_features
 from .lit import Lit, find_lit, load_lit
 from .models import Device, Dtype, Encoder, Model, Source
 from .models.load import choose_encoder, load_parts
+from .models.vocabulary import spelt_out
 
 log = logging.getLogger("dinov2_helpers")
 
@@ -66,6 +67,10 @@ class Clip(Model):
                 found = self.model.get_text_features(**tokens.to(self.device)).pooler_output.float()
             vectors.append((found / found.norm(dim=1, keepdim=True)).cpu().numpy())
         return np.concatenate(vectors)
+
+    def spelt_out(self, text: str) -> list[str]:
+        """Return the words of a text that the model was hardly taught: see `spelt_out`."""
+        return spelt_out(self.tokenizer, text)
 
 
 def load_clip(

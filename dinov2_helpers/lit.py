@@ -21,6 +21,7 @@ from .data import data_dir
 from .extraction import Embeddings, Skipped, extract_features, fingerprint, stream_features
 from .hashes import sha256_of
 from .models import Device, Dtype, Model, ModelError, load_dinov2
+from .models.vocabulary import spelt_out
 from .pictures.files import LeftOut, printable
 
 if TYPE_CHECKING:
@@ -107,6 +108,10 @@ class Lit:
                 found = self.text(**tokens.to(self.text.device)).text_embeds.float()
             vectors.append(torch.nn.functional.normalize(found, dim=-1).cpu().numpy())
         return np.concatenate(vectors)
+
+    def spelt_out(self, text: str) -> list[str]:
+        """Return the words of a text that the model was hardly taught: see `spelt_out`."""
+        return spelt_out(self.tokenizer, text)
 
     def embed_images(self, images: Any, **options: Any) -> Embeddings:
         """Return the embeddings of N pictures, ``(N, D)``, without those that cannot be read.

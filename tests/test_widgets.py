@@ -1,3 +1,4 @@
+import asyncio
 import base64
 import io
 
@@ -5,13 +6,14 @@ import ipywidgets
 import nbformat
 import numpy as np
 import pytest
-from IPython.core.interactiveshell import InteractiveShell
+from nbclient import NotebookClient
 from nbconvert import HTMLExporter
 from PIL import Image
 
 from dinov2_helpers import plotting
 from dinov2_helpers.samples import Scenes
-from dinov2_helpers.widgets import Explorer
+from dinov2_helpers.widgets import Explorer, Scratch, Spot
+from dinov2_helpers.widgets import explorer as module
 from tools import pairing
 from tools.lift import lift
 from tools.project import Project
@@ -33,6 +35,12 @@ def scenes(tmp_path):
         Image.new("RGB", (56, 56), (40 * i,) * 3).save(tmp_path / f"{i}.png")
         table.append({"file_name": f"{i}.png", "objects": []})
     return Scenes(tmp_path, table)
+
+
+def picture_of(explorer):
+    """The bytes of the picture that an explorer shows."""
+    (media,) = explorer.metadata
+    return explorer.data[media]
 
 
 def values(figure):
@@ -57,9 +65,9 @@ def test_the_nearest_come_first_with_their_cosines(explorer):
 
 
 def test_moving_a_control_draws_a_new_picture(explorer):
-    before = explorer.picture.value
+    before = picture_of(explorer)
     explorer.controls["picture"].value = 3
-    after = explorer.picture.value
+    after = picture_of(explorer)
     assert before != after and Image.open(io.BytesIO(after)).format == "PNG"
 
 
@@ -70,15 +78,13 @@ def test_controls_have_names_and_report_when_done():
         "model": ipywidgets.Dropdown(options=["a", "b"]),
     }
     explorer = Explorer(lambda **_: plotting.show_images([np.eye(3)], alt="identity"), **controls)
-    labels = [control.description for control in explorer.children[:3]]
+    labels = [control.description for control in explorer.panel.children[:3]]
     assert labels == ["query", "Search for", "model"]
-    assert not controls["query"].continuous_update and not controls["words"].continuous_update
+    assert not controls["query"].continuous_update
 
 
-def test_labels_are_not_cut_and_the_picture_is_not_enlarged(explorer):
+def test_labels_are_not_cut(explorer):
     assert explorer.controls["picture"].style.description_width == "initial"
-    assert explorer.picture.layout.align_self == "flex-start"
-    assert explorer.picture.layout.max_width == "100%"
 
 
 def test_the_live_picture_has_its_alternative_text(explorer):
@@ -94,10 +100,10 @@ def test_an_error_is_said_below_the_picture_until_one_is_drawn():
         return plotting.show_images([np.eye(3) * n], alt=f"picture {n}")
 
     explorer = Explorer(draw, n=ipywidgets.IntSlider(1))
-    before = explorer.picture.value
+    before = picture_of(explorer)
     with pytest.raises(ValueError, match="there is no"):
         explorer.controls["n"].value = 2
-    assert explorer.picture.value == before
+    assert picture_of(explorer) == before
     assert "Not drawn" in explorer.message.value
     assert "ValueError: there is no &lt;2&gt;" in explorer.message.value
     explorer.controls["n"].value = 3
@@ -121,33 +127,97 @@ def test_the_patch_is_marked_and_the_cosine_to_the_best_match_is_said(lesson):
     lesson["pair"] = np.stack([first, np.roll(first, (1, 2), axis=(0, 1)) * 7])
     lesson["view"] = Image.new("RGB", (84, 56), "red")
     lesson["next_view"] = Image.new("RGB", (84, 56), "blue")
-    patch, match = lesson["alike"](row=1, column=3).axes[:2]
+    patch, match = lesson["alike"](place=[1, 3]).axes[:2]
     corners = patch.lines[0].get_xydata()  # a patch is 14 pixels wide, a pixel one
     assert corners.min(0) == pytest.approx([3 * 14, 14], abs=0.5)
     assert corners.max(0) == pytest.approx([4 * 14, 2 * 14], abs=0.5)
     assert match.get_title() == "cosine, at most 1.00"
 
 
-def test_readers_without_a_kernel_see_the_first_picture(explorer):
-    data, metadata = explorer._repr_mimebundle_()
-    (media,) = metadata
-    assert VIEW in data and base64.b64decode(data[media]) == explorer.picture.value
-    output = nbformat.v4.new_output("display_data", data, metadata=metadata)
-    cell = nbformat.v4.new_code_cell("", outputs=[output])
-    page, _ = HTMLExporter(template_name="basic").from_notebook_node(
-        nbformat.v4.new_notebook(cells=[cell])
+def test_a_text_is_answered_once_while_it_is_typed(monkeypatch):
+    monkeypatch.setattr(module, "PAUSE", 0.05)
+    drawn = []
+
+    def draw(words):
+        drawn.append(words)
+        return plotting.show_images([np.eye(3)], alt=words or "nothing")
+
+    explorer = Explorer(draw, words=ipywidgets.Text())
+
+    async def typing():
+        for letters in ("r", "re", "red"):
+            explorer.controls["words"].value = letters
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.2)
+
+    asyncio.run(typing())
+    assert explorer.controls["words"].continuous_update
+    assert drawn == ["", "red"] and explorer.alt == "red"
+
+
+def test_a_hint_is_shown_as_long_as_there_is_one():
+    explorer = Explorer(
+        lambda words: plotting.show_images([np.eye(3)], alt="identity"),
+        hint=lambda words: "what is <that>?" if "z" in words else "",
+        words=ipywidgets.Text("mug"),
     )
-    assert 'alt="Test picture 0 and its seven nearest neighbours' in page and data[media] in page
+    assert "<b>" not in explorer.message.value
+    explorer.controls["words"].value = "zebra"
+    assert "<b>what is &lt;that&gt;?</b>" in explorer.message.value
+    explorer.controls["words"].value = "mug"
+    assert "<b>" not in explorer.message.value
 
 
-def test_the_picture_is_part_of_the_output_with_ipywidgets_7_too(explorer, monkeypatch):
-    # there, a widget has no _repr_mimebundle_ but displays itself
-    monkeypatch.delattr(ipywidgets.Widget, "_repr_mimebundle_")
-    displayed = []
-    monkeypatch.setattr(ipywidgets.Widget, "_ipython_display_", displayed.append, raising=False)
-    formatter = InteractiveShell.instance().display_formatter
-    data, metadata = formatter.format(explorer)
-    assert not displayed
-    assert data[VIEW]["model_id"] == explorer.model_id
-    (media,) = metadata
-    assert base64.b64decode(data[media]) == explorer.picture.value
+DISPLAYED = """
+import ipywidgets, numpy
+from dinov2_helpers import plotting
+from dinov2_helpers.widgets import Explorer
+
+slider = ipywidgets.IntSlider(1)
+Explorer(lambda n: plotting.show_images([numpy.eye(3) * n], alt=f"picture {n}"), n=slider)
+"""
+
+
+def test_a_notebook_keeps_the_last_picture_as_an_output_of_its_own():
+    cells = [nbformat.v4.new_code_cell(code) for code in (DISPLAYED, "slider.value = 5")]
+    notebook = nbformat.v4.new_notebook(cells=cells)
+    NotebookClient(notebook, kernel_name="python3").execute()
+    controls, picture = notebook.cells[0].outputs
+    assert VIEW in controls.data and VIEW not in picture.data
+    assert picture.metadata == {"image/png": {"alt": "picture 5"}}
+    assert Image.open(io.BytesIO(base64.b64decode(picture.data["image/png"]))).format == "PNG"
+    notebook.cells[0].outputs = [picture]
+    page, _ = HTMLExporter(template_name="basic").from_notebook_node(notebook)
+    assert 'alt="picture 5"' in page
+
+
+def test_a_spot_is_a_cell_of_its_grid():
+    image = Image.new("RGB", (28, 14), "red")
+    spot = Spot(image, value=(0, 1), grid=(1, 2))
+    assert spot.value == [0, 1] and spot.size == [28, 14]
+    head, content = spot.picture.split(",")
+    assert head == "data:image/png;base64"
+    assert Image.open(io.BytesIO(base64.b64decode(content))).getpixel((3, 3)) == (255, 0, 0)
+    with pytest.raises(ValueError, match=r"value: \(1, 0\) is not in a grid of 1 x 2"):
+        Spot(image, value=(1, 0), grid=(1, 2))
+
+
+def test_a_scratch_stays_in_its_picture():
+    pixels = np.zeros((14, 28, 3), np.uint8)
+    assert Scratch(pixels, value=(0, 0, 27, 13)).value == [0, 0, 27, 13]
+    with pytest.raises(ValueError, match=r"value: .* leaves a picture of 28 x 14 pixels"):
+        Scratch(pixels, value=(0, 0, 28, 13))
+
+
+def test_an_explorer_draws_what_was_chosen_on_a_picture():
+    seen = []
+
+    def draw(place):
+        seen.append(place)
+        return plotting.show_images([np.eye(3)], alt="identity")
+
+    spot = Spot(Image.new("RGB", (28, 28)), grid=(2, 2))
+    Explorer(draw, place=spot)
+    spot.value = [1, 0]
+    assert seen == [[0, 0], [1, 0]]
+    assert "arrow keys" in spot.description

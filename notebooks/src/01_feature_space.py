@@ -655,8 +655,8 @@ plotting.show(
 # ## Try it
 #
 # Two things to try. First choose a picture: you see its nearest neighbours, with their cosines.
-# Then choose a row and a column of patches in a view of the boat: beside it, the next view is
-# coloured by how like each of its patches is. (Without a running kernel you see the defaults.)
+# Then click on a view of the boat: below it, the next view is coloured by how like each of its
+# patches is to the one you chose. (Without a running kernel you see what was chosen last.)
 
 
 # %%
@@ -674,7 +674,7 @@ def neighbours_of(picture):
 # %%
 import ipywidgets
 
-from dinov2_helpers.widgets import Explorer
+from dinov2_helpers.widgets import Explorer, Spot
 
 Explorer(neighbours_of, picture=ipywidgets.IntSlider(14, 0, len(test) - 1))
 
@@ -682,8 +682,9 @@ Explorer(neighbours_of, picture=ipywidgets.IntSlider(14, 0, len(test) - 1))
 pair = extract_features(dinov2, [view, next_view]).patches  # (2, 16, 16, 192)
 
 
-def alike(row, column):
-    """Where the second view is like one patch of the first."""
+def alike(place):
+    """Where the second view is like the patch of the first that is at a place."""
+    row, column = place
     patch = pair[0, row, column] / np.linalg.norm(pair[0, row, column])
     others = pair[1] / np.linalg.norm(pair[1], axis=2, keepdims=True)
     heat = others @ patch  # (16, 16)
@@ -698,7 +699,7 @@ def alike(row, column):
     return figure
 
 
-Explorer(alike, row=ipywidgets.IntSlider(8, 0, 15), column=ipywidgets.IntSlider(8, 0, 15))
+Explorer(alike, place=Spot(view, value=(8, 8), grid=(16, 16)))
 
 # %% [markdown]
 # ## Your own images

@@ -613,8 +613,8 @@ print(f"from the middle of one half of the pictures to that of the other: {same:
 # ## Try it
 #
 # Type names, separated by commas, and a sentence with `{}` where a name goes. The longer a bar, the
-# more probable that name is to CLIP, or to the bridge. (Without a running kernel you see the
-# default.)
+# more probable that name is to CLIP, or to the bridge. The bars follow while you type. *What does
+# it make of a word that it was never taught?* (Without a running kernel you see the last answer.)
 
 
 # %%
@@ -636,12 +636,24 @@ def name_bars(picture, names, sentence):
 
 
 # %%
+def hint(picture, names, sentence):
+    """What there is to know about what was typed, in a sentence; or nothing."""
+    if "{}" not in sentence:
+        return "Without {} in the sentence all names say the same."
+    strange = clip.spelt_out(names)
+    if strange:
+        return f"Letter by letter, for the text encoder hardly saw it: {', '.join(strange)}."
+    return ""
+
+
+# %%
 import ipywidgets
 
 from dinov2_helpers.widgets import Explorer
 
 Explorer(
     name_bars,
+    hint=hint,
     picture=ipywidgets.IntSlider(0, 0, len(test) - 1),
     names=ipywidgets.Text("dog, cat, duck, fish, mug"),
     sentence=ipywidgets.Text("a photo of a {}"),

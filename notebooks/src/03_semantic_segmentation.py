@@ -835,8 +835,8 @@ conclude(
 # %% [markdown]
 # ## Try it
 #
-# Choose a place in the left car: where is something like it, in this car and in the other? Ask for
-# a wheel, a window, the road. (Without a running kernel you see the default.)
+# Click on the car: where is something like that, in this car and in another? Ask for a wheel, a
+# window, the road. (Without a running kernel you see what was asked last.)
 
 # %%
 cars = load_scenes("test", class_="car", framing="portrait")
@@ -844,8 +844,9 @@ pair = [cars.image(i) for i in (3, 7)]
 of_cars = unit(extract_features(dinov2, pair, **READ).facets["key"])  # (2, 16, 16, D)
 
 
-def alike(row, column):
-    """Where both cars are like one patch of the first."""
+def alike(place):
+    """Where both cars are like the patch of the first that is at a place."""
+    row, column = place
     heat = of_cars @ of_cars[0, row, column]  # (2, 16, 16)
     figure = plotting.show_images(
         [pair[0], *[plotting.overlay(pair[i], heat[i], limits=(0, 1)) for i in (0, 1)]],
@@ -859,11 +860,9 @@ def alike(row, column):
 
 
 # %%
-import ipywidgets
+from dinov2_helpers.widgets import Explorer, Spot
 
-from dinov2_helpers.widgets import Explorer
-
-Explorer(alike, row=ipywidgets.IntSlider(11, 0, 15), column=ipywidgets.IntSlider(4, 0, 15))
+Explorer(alike, place=Spot(pair[0], value=(11, 4), grid=(16, 16)))
 
 # %% [markdown]
 # ## Your own images

@@ -630,7 +630,8 @@ print(f"{deleted} pictures deleted, {left} left")
 #
 # ## Try it
 #
-# Words, a picture, and how much the words count. (Without a running kernel you see the default.)
+# Words, a picture, and how much the words count. The answer follows while you type. (Without a
+# running kernel you see the last one.)
 
 
 # %%
@@ -650,12 +651,22 @@ def search_both(words, picture, weight):
 
 
 # %%
+def hint(words, picture, weight):
+    """Which of the words the text encoder was hardly taught; or nothing."""
+    strange = clip.spelt_out(words)
+    if strange:
+        return f"Letter by letter, for the text encoder hardly saw it: {', '.join(strange)}."
+    return ""
+
+
+# %%
 import ipywidgets
 
 from dinov2_helpers.widgets import Explorer
 
 Explorer(
     search_both,
+    hint=hint,
     words=ipywidgets.Text("on snow"),
     picture=ipywidgets.IntSlider(5, 0, len(gallery) - 1),
     weight=ipywidgets.FloatSlider(TWO_MODELS, min=0, max=1, step=0.05),

@@ -590,13 +590,14 @@ plotting.show(
 #
 # ## Try it
 #
-# Move the promise, and see what it costs. (Without a running kernel you see the default.)
+# Two things to try. First move the promise, and see what it costs. Then scratch a good mug with the
+# mouse: *how short a scratch is still found?* (Without a running kernel you see the last of each.)
 
 
 # %%
 def inspect(picture, false_alarms):
     """A mug, its map, and what a threshold for so many false alarms would do to all mugs."""
-    limit = np.quantile(held_out, 1 - false_alarms)
+    limit = conformal_threshold(held_out, false_alarms)
     heat = enlarge(maps[picture], (224, 224))
     verdict = "stopped" if scores[picture] > limit else "passed"
     n_found = (scores[flaws] > limit).sum()
@@ -623,8 +624,35 @@ from dinov2_helpers.widgets import Explorer
 Explorer(
     inspect,
     picture=ipywidgets.IntSlider(int(shown[1]), 0, len(mugs.test) - 1),
-    false_alarms=ipywidgets.FloatSlider(0.05, min=0, max=0.5, step=0.025),
+    false_alarms=ipywidgets.FloatSlider(0.05, min=0.025, max=0.5, step=0.025),
 )
+
+# %%
+from PIL import ImageDraw
+
+whole = open_image(mugs.test[mugs.kinds.index("good")])
+
+
+def scratch(drawn):
+    """A good mug with a line drawn on it, and the map of that."""
+    scratched = whole.copy()
+    ImageDraw.Draw(scratched).line(drawn, fill=(40, 40, 40), width=2)
+    patches = np.stack(reader.read([scratched]).maps)  # (1, 32, 32, 192)
+    odd = rebuilt_maps(bank, patches @ directions)  # (1, 32, 32)
+    score = top_mean(odd)[0]
+    verdict = "stopped" if score > line else "passed"
+    heat = enlarge(odd[0], (224, 224))
+    return plotting.show_images(
+        [scratched, plotting.overlay(scratched, heat, limits=(0, 2 * line))],
+        titles=["your mug", f"{verdict}: {score / line:.0%} of the threshold"],
+        alt=f"A good mug with a line from {drawn[:2]} to {drawn[2:]}, and its map: {verdict}",
+    )
+
+
+# %%
+from dinov2_helpers.widgets import Scratch
+
+Explorer(scratch, drawn=Scratch(whole, value=(90, 110, 130, 125)))
 
 # %% [markdown]
 # ## Your own images

@@ -299,9 +299,9 @@ def levels(t):
 
 
 # %% [markdown]
-# The UNet answers for the empty prompt and for ours, and we go further in the direction from the one
-# to the other: the fifth repair. The scheduler turns the answer into a guess of $x_0$; the formula
-# above, solved for $\epsilon$, gives the guess of the noise.
+# The UNet answers for the empty prompt and for ours, and we go further in the direction from the
+# one to the other: the fifth repair. The scheduler turns the answer into a guess of $x_0$; the
+# formula above, solved for $\epsilon$, gives the guess of the noise.
 
 
 # %%

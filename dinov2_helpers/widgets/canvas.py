@@ -1,0 +1,109 @@
+"""Pictures to point at and to draw on, by mouse, finger or keyboard."""
+
+import base64
+import io
+from pathlib import Path
+from typing import Any
+
+import anywidget
+import numpy as np
+import traitlets
+from PIL import Image
+
+_SCRIPT = (Path(__file__).parent / "canvas.js").read_text(encoding="utf-8")
+
+
+class _Canvas(anywidget.AnyWidget):
+    """A picture that reports what was done to it; the script draws it and the marks on it."""
+
+    _esm = _SCRIPT
+    kind = traitlets.Unicode().tag(sync=True)
+    picture = traitlets.Unicode().tag(sync=True)  # a data: address
+    size = traitlets.List(traitlets.Int()).tag(sync=True)  # [width, height] in pixels
+    grid = traitlets.List(traitlets.Int()).tag(sync=True)  # [rows, columns]
+    value = traitlets.List(traitlets.Int()).tag(sync=True)
+    description = traitlets.Unicode().tag(sync=True)
+
+    def __init__(self, image: Any, **traits: Any) -> None:
+        picture = image if isinstance(image, Image.Image) else Image.fromarray(np.asarray(image))
+        picture = picture.convert("RGB")
+        picture.save(file := io.BytesIO(), "PNG")
+        address = "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
+        super().__init__(picture=address, size=list(picture.size), **traits)
+
+
+class Spot(_Canvas):
+    """A picture in which a click chooses a cell of a grid, for instance a patch.
+
+    A click chooses; so do the arrow keys, once the picture has the focus. `value` is [row, column],
+    which `observe` reports as for other widgets.
+
+    Args:
+        image: A Pillow image, or an array (H, W, 3) of uint8; shown in its own size.
+        value: The [row, column] that is chosen at first.
+        grid: Numbers of rows and columns.
+        description: What stands above the picture; None: what to do.
+
+    Raises:
+        ValueError: `value` is no cell of the grid.
+
+    Example:
+        >>> from PIL import Image
+        >>> Spot(Image.new("RGB", (224, 224)), (8, 3)).value
+        [8, 3]
+    """
+
+    def __init__(
+        self,
+        image: Any,
+        value: tuple[int, int] = (0, 0),
+        grid: tuple[int, int] = (16, 16),
+        description: str | None = None,
+    ) -> None:
+        if not all(0 <= place < count for place, count in zip(value, grid, strict=True)):
+            raise ValueError(f"value: {tuple(value)} is not in a grid of {grid[0]} x {grid[1]}")
+        super().__init__(
+            image,
+            kind="spot",
+            value=list(value),
+            grid=list(grid),
+            description=description or "Click on the picture, or use the arrow keys",
+        )
+
+
+class Scratch(_Canvas):
+    """A picture on which one straight line is drawn, for instance a scratch on a part.
+
+    Dragging draws it; the arrow keys move its end, with Shift its start. `value` is [x, y, x, y]:
+    start and end, in pixels from the upper left corner.
+
+    Args:
+        image: A Pillow image, or an array (H, W, 3) of uint8; shown in its own size.
+        value: The [x, y, x, y] of the line that is there at first.
+        description: What stands above the picture; None: what to do.
+
+    Raises:
+        ValueError: `value` leaves the picture.
+
+    Example:
+        >>> from PIL import Image
+        >>> Scratch(Image.new("RGB", (224, 224)), (90, 100, 130, 120)).value
+        [90, 100, 130, 120]
+    """
+
+    def __init__(
+        self, image: Any, value: tuple[int, int, int, int], description: str | None = None
+    ) -> None:
+        super().__init__(
+            image,
+            kind="scratch",
+            value=list(value),
+            grid=[1, 1],
+            description=description or "Drag over the picture, or use the arrow keys (and Shift)",
+        )
+        width, height = self.size
+        inside = all(0 <= x < width for x in value[::2]) and all(
+            0 <= y < height for y in value[1::2]
+        )
+        if not inside:
+            raise ValueError(f"value: {tuple(value)} leaves a picture of {width} x {height} pixels")
