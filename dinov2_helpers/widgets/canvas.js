@@ -66,12 +66,13 @@ function render({ model, el }) {
 
   const label = document.createElement("div");
   label.textContent = model.get("description");
+  label.style.cssText = "margin: 4px 0; line-height: 1.4";
   const canvas = document.createElement("canvas");
   canvas.width = width;
   canvas.height = height;
   canvas.tabIndex = 0;
   canvas.setAttribute("role", "application"); // arrow keys are for it, not for the notebook
-  canvas.style.cssText = "cursor: crosshair; max-width: 100%; touch-action: none";
+  canvas.style.cssText = "cursor: crosshair; display: block; max-width: 100%; touch-action: none";
   const spoken = document.createElement("div");
   spoken.setAttribute("aria-live", "polite");
   spoken.style.cssText =
