@@ -13,7 +13,13 @@ import pytest
 from benchmarks.kill_store import Pictures, Rows, check, entry, kill_while_writing, life
 from dinov2_helpers.techniques.keeping import KeptError
 from dinov2_helpers.techniques.store import Store, WhereError
-from dinov2_helpers.techniques.vector_search import GRAPH_EFFORT, LISTS_READ, Space, choose
+from dinov2_helpers.techniques.vector_search import (
+    GRAPH_EFFORT,
+    LISTS_READ,
+    Space,
+    choose,
+    rows_among,
+)
 
 MODELS = {"dinov2": {"name": "a", "fingerprint": "1"}, "clip": {"name": "b", "fingerprint": "2"}}
 
@@ -266,6 +272,32 @@ def test_many_changes_build_the_index_again(store):
     store.write([entry(number) for number in range(310, 350)])
     space.refresh()
     assert space.built.state == store.state()
+
+
+@pytest.mark.parametrize("share", [0.02, 0.6])
+@pytest.mark.parametrize("kind", ["exact", "hnsw"])
+def test_a_filter_is_obeyed_exactly_also_after_changes(store, kind, share):
+    random = np.random.default_rng(0)
+    space = space_of(store, kind)
+    for later in (None, range(300, 310)):
+        if later is not None:
+            store.write([entry(number) for number in later])
+            space.refresh()
+        wanted = max(2, round(share * len(space)))
+        allowed = random.permutation(space.ids)[:wanted]
+        query = unit(random.normal(size=(1, 32)).astype(np.float32))[0]
+        cosines = space.vectors @ query
+        cosines[~np.isin(space.ids, allowed)] = -2
+        expected = np.argsort(-cosines)[: min(5, wanted)]
+        found = space.search(query, min(5, wanted), np.append(allowed, 10**9))
+        assert found.ids.tolist() == space.ids[expected].tolist()
+        assert found.scores == pytest.approx(cosines[expected], abs=1e-6)
+
+
+def test_rows_among_finds_those_that_are_there():
+    ids = np.array([2, 5, 7])
+    assert rows_among(ids, np.array([1, 5, 7, 9])).tolist() == [1, 2]
+    assert rows_among(ids[:0], ids).tolist() == []
 
 
 @pytest.mark.parametrize("kind", ["exact", "hnsw", "ivf"])

@@ -25,7 +25,7 @@ from .bridge import Bridge
 from .hits import Hit, Hits
 from .keeping import Kept, KeptError
 from .store import DTYPES, NAME, Entry, Store
-from .vector_search import Choice, Ids, Kind, Space, choose
+from .vector_search import Choice, Ids, Kind, Space, choose, rows_among
 from .vectors import Vectors, unit
 
 __all__ = ["Added", "Hit", "Hits", "ImageIndex", "Info"]
@@ -634,12 +634,15 @@ def _fused(parts: Sequence[_Part], k: int, allowed: Ids | None) -> tuple[Ids, ND
         space, vector, _ = parts[0]
         return space.search(vector, k, allowed)
     ids = parts[0].space.ids
-    for part in parts[1:]:  # another process may write between the reading of two spaces
-        ids = np.intersect1d(ids, part.space.ids, assume_unique=True)
+    if any(not np.array_equal(part.space.ids, ids) for part in parts[1:]):
+        # another process has written between the reading of two spaces
+        for part in parts[1:]:
+            ids = ids[rows_among(ids, part.space.ids)]
+        allowed = ids if allowed is None else allowed
     if allowed is not None:
-        ids = np.intersect1d(ids, allowed, assume_unique=True)
+        ids = allowed = ids[rows_among(ids, allowed)]
     if any(part.space.built is not None for part in parts):
-        found = [space.search(vector, CANDIDATES * k, ids).ids for space, vector, _ in parts]
+        found = [space.search(vector, CANDIDATES * k, allowed).ids for space, vector, _ in parts]
         ids = np.unique(np.concatenate(found))
     scores = np.zeros(len(ids), np.float32)
     for space, vector, weight in parts:

@@ -120,6 +120,7 @@ class Space:
         self.written = np.empty(0, np.int64)  # (N,), in which state each vector was written
         self.state: State | None = None
         self.built: _Built | None = None
+        self._cover: _Cover | None = None  # of the built index, once it was asked for
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -144,6 +145,7 @@ class Space:
         """Read what has changed in the database since the last time, in whatever process."""
         if self.state == self.store.state():
             return
+        self._cover = None
         began_again = self.state is None or not self.store.was(self.state)
         since = -1 if began_again or self.state is None else self.state.number
         changes = self.store.changes(self.role, since)
@@ -184,15 +186,14 @@ class Space:
     # The index that Faiss builds
 
     def _tail_is_long(self, built: "_Built") -> bool:
-        covered, _ = self._covered(built)
-        return len(self) - covered.sum() > TAIL * len(self)
+        return len(self) - self._covered(built).here.sum() > TAIL * len(self)
 
-    def _covered(self, built: "_Built") -> tuple[NDArray[np.bool_], Ids]:
-        """Say which vectors the index has as they are now (N,), and where each is in it (N,)."""
+    def _covered(self, built: "_Built") -> "_Cover":
+        """Say what the index has of the vectors as they are now."""
         places = np.searchsorted(built.ids, self.ids)
         places = np.minimum(places, len(built.ids) - 1)
-        same = built.ids[places] == self.ids
-        return same & (self.written <= built.state.number), places
+        here = (built.ids[places] == self.ids) & (self.written <= built.state.number)
+        return _Cover(here, places, bool(here.all()) and len(self) == len(built.ids))
 
     @property
     def _folder(self) -> Path:
@@ -242,13 +243,13 @@ class Space:
         Args:
             query: (E,), unit length.
             k: How many, 1 or more.
-            allowed: Ids among which to look; None: among all. Others are never returned.
+            allowed: Ids among which to look, each once; None: among all. Others are never returned.
         """
         if not len(self):
             return Nearest(np.empty(0, np.int64), np.empty(0, np.float32))
         rows = None
         if allowed is not None:
-            rows = np.searchsorted(self.ids, np.intersect1d(allowed, self.ids))
+            rows = rows_among(self.ids, allowed)
             if not len(rows):
                 return Nearest(np.empty(0, np.int64), np.empty(0, np.float32))
         if self.built is None or (rows is not None and len(rows) < FEW * len(self)):
@@ -257,19 +258,23 @@ class Space:
 
     def _exactly(self, query: Vectors, k: int, rows: Ids | None) -> Nearest:
         """Search all vectors, or those of some rows."""
-        found, scores = _search(self.flat, query, k, rows)
-        return Nearest(self.ids[found], scores)
+        if rows is None or len(rows) >= FEW * len(self):
+            found, scores = _search(self.flat, query, k, rows)
+            return Nearest(self.ids[found], scores)
+        cosines = self.vectors[rows] @ query  # Faiss would ask of every vector whether it may
+        best = np.argsort(-cosines, kind="stable")[:k]
+        return Nearest(self.ids[rows[best]], cosines[best])
 
     def _by_index(self, built: "_Built", query: Vectors, k: int, rows: Ids | None) -> Nearest:
         """Search by the index what it covers, exactly what it does not, and merge."""
-        covered, places = self._covered(built)
-        wanted = np.ones(len(self), bool)
-        if rows is not None:
-            wanted = np.zeros(len(self), bool)
-            wanted[rows] = True
-        inside, outside = np.flatnonzero(covered & wanted), np.flatnonzero(~covered & wanted)
-        all_of_it = len(inside) == len(built.ids)
-        selected = None if all_of_it else places[inside]
+        if self._cover is None:
+            self._cover = self._covered(built)
+        cover = self._cover
+        selected, outside = None, np.empty(0, np.int64)
+        if rows is not None or not cover.whole:
+            rows = np.arange(len(self)) if rows is None else rows
+            selected = cover.places[rows[cover.here[rows]]]
+            outside = rows[~cover.here[rows]]
         found, scores = _search(built.index, query, k, selected)
         ids = built.ids[found]
         if len(outside):
@@ -290,6 +295,22 @@ class Space:
         step = max(1, len(self) // SCALE_ROWS)
         cosines = self.vectors[::step] @ query
         return float(cosines.mean()), float(cosines.std())
+
+
+def rows_among(ids: Ids, wanted: Ids) -> Ids:
+    """Return where in ids (N,), rising, those wanted (M,) are; without those that are not there.
+
+    `numpy.intersect1d` would sort all N for each query.
+
+    Example:
+        >>> rows_among(np.array([2, 5, 7]), np.array([1, 5, 7])).tolist()
+        [1, 2]
+    """
+    if not len(ids):
+        return np.empty(0, np.int64)
+    rows = np.minimum(np.searchsorted(ids, wanted), len(ids) - 1)
+    there: Ids = rows[ids[rows] == wanted]
+    return there
 
 
 def _search(index: Any, query: Vectors, k: int, rows: Ids | None) -> tuple[Ids, Vectors]:
@@ -315,6 +336,14 @@ def _search(index: Any, query: Vectors, k: int, rows: Ids | None) -> tuple[Ids, 
     scores, found = index.search(row, k, params=settings)
     there = found[0] >= 0
     return found[0][there], scores[0][there]
+
+
+class _Cover(NamedTuple):
+    """What a built index has of the vectors that are there now."""
+
+    here: NDArray[np.bool_]  # (N,), whether it has a vector as it is now
+    places: Ids  # (N,), where it has it
+    whole: bool  # whether that is all of them, and nothing else
 
 
 class _Built(NamedTuple):
