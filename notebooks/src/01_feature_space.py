@@ -889,6 +889,6 @@ say(f"""
 # **Why DINOv2 in 2026?** Its weights are under Apache-2.0, come without a form, and start at 88 MB.
 # [DINOv3](https://arxiv.org/abs/2508.10104) has better patches; its weights are behind a form and
 # under a licence of Meta's own. What you learn here holds for both: tokens, cosines, rivals,
-# failures.
+# failures. Numbers and sources are in [a table](../docs/2026.md#1-feature-space).
 #
 # **Next:** [lesson 2](02_zero_shot_classification.ipynb) gives these vectors words.

@@ -1101,7 +1101,8 @@ say(f"""
 # many things without any label: [CutLER](https://arxiv.org/abs/2301.11320) (not for commercial
 # use). For words on DINOv2's patches: [dino.txt](https://arxiv.org/abs/2412.16334), trained as our
 # text tower is, and [Talk2DINO](https://arxiv.org/abs/2411.19331) (no licence given). For finer
-# features: [AnyUp](https://arxiv.org/abs/2510.12764) (CC BY 4.0).
+# features: [AnyUp](https://arxiv.org/abs/2510.12764) (CC BY 4.0). Numbers and sources are in
+# [a table](../docs/2026.md#3-semantic-segmentation).
 #
 # **Next:** [lesson 4](04_cross_modal_retrieval.ipynb) looks for pictures among many, by picture and
 # by words.

@@ -889,7 +889,8 @@ say(f"""
 # **When this is not enough, in 2026.** [SigLIP 2](https://arxiv.org/abs/2502.14786) (Apache-2.0)
 # reads many languages and takes the place of CLIP here;
 # [dino.txt](https://arxiv.org/abs/2412.16334) gives DINOv2 words of its own. For pictures of one
-# and the same thing, match patches after the search ([lesson 1](01_feature_space.ipynb)).
+# and the same thing, match patches after the search ([lesson 1](01_feature_space.ipynb)). Numbers
+# and sources are in [a table](../docs/2026.md#4-cross-modal-retrieval).
 #
 # **Next:** [lesson 5](05_depth_estimation.ipynb) leaves words aside and asks how far away things
 # are.

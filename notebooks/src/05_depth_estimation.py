@@ -942,6 +942,7 @@ say(f"""
 # [MoGe-2](https://arxiv.org/abs/2507.02546) gives metric points (MIT),
 # [UniDepth](https://arxiv.org/abs/2502.20110) metres without a focal length (not for commerce),
 # [Depth Pro](https://arxiv.org/abs/2410.02073) sharp edges (Apple's own licence),
-# [Marigold](https://arxiv.org/abs/2312.02145) depth by diffusion (code under Apache-2.0).
+# [Marigold](https://arxiv.org/abs/2312.02145) depth by diffusion (code under Apache-2.0). Numbers
+# and sources are in [a table](../docs/2026.md#5-depth-estimation).
 #
 # **Next:** [lesson 6](06_anomaly_detection.ipynb) asks which patches do not belong.

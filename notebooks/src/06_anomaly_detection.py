@@ -857,6 +857,7 @@ say(f"""
 # et al. 2025](https://arxiv.org/abs/2503.02424), MIT) takes its normal patches from the picture
 # itself, and SubspaceAD ([2026](https://arxiv.org/abs/2602.23013), Apache-2.0) is the PCA residual
 # above at settings that suit large models. The benchmark to judge them on is
-# [MVTec AD 2](https://arxiv.org/abs/2503.21622); its pictures are not for commercial use.
+# [MVTec AD 2](https://arxiv.org/abs/2503.21622); its pictures are not for commercial use. Numbers
+# and sources are in [a table](../docs/2026.md#6-anomaly-detection).
 #
 # **Next:** [lesson 7](07_guided_diffusion.ipynb) lets DINOv2 steer a model that draws.

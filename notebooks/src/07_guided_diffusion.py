@@ -853,7 +853,9 @@ say(f"""
 # features steer diffusion in [DiffuseIT](https://arxiv.org/abs/2209.15264) and
 # [Splice](https://arxiv.org/abs/2201.00424), and they make diffusion models learn faster:
 # [REPA](https://arxiv.org/abs/2410.06940), and [ReDi](https://arxiv.org/abs/2504.16064), which
-# draws features and picture together.
+# draws features and picture together. A model that learned so can be guided by DINOv2's features
+# inside it, without a decoder in the way: [REPA-G](https://arxiv.org/abs/2602.03753). Numbers
+# and sources are in [a table](../docs/2026.md#7-guided-diffusion).
 #
 # **That was the last lesson.** Take the library to your own pictures:
 # [docs/library.md](../docs/library.md).
