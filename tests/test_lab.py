@@ -26,16 +26,16 @@ def project(tmp_path):
 
 def write(path, text):
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
+    path.write_text(text, encoding="utf-8")
 
 
 def test_a_copy_has_what_the_notebook_links_to(project):
     assert lab.refresh(project) == []
     copied = project.lab / NOTEBOOK
-    assert copied.read_text() == "first version"
+    assert copied.read_text(encoding="utf-8") == "first version"
     assert (copied.parent / "figures" / "01_small.png").is_file()
     assert (copied.parent / ".." / "docs" / "models.md").is_file()
-    assert (copied.parent / "evidence" / "01_small.ipynb").read_text() == "measured"
+    assert (copied.parent / "evidence" / "01_small.ipynb").read_text(encoding="utf-8") == "measured"
 
 
 def test_links_of_copies_lead_to_the_copies(project):
@@ -44,7 +44,7 @@ def test_links_of_copies_lead_to_the_copies(project):
     write(project.root / EVIDENCE, f"[the lesson]({address}/01_small.ipynb)")
     public = Project(project.root, "")
     lab.refresh(public)
-    assert (public.lab / EVIDENCE).read_text() == "[the lesson](../01_small.ipynb)"
+    assert (public.lab / EVIDENCE).read_text(encoding="utf-8") == "[the lesson](../01_small.ipynb)"
     assert lab.refresh(public) == []
 
 
@@ -52,7 +52,7 @@ def test_an_unchanged_copy_is_renewed(project):
     lab.refresh(project)
     write(project.root / NOTEBOOK, "second version")
     assert lab.refresh(project) == []
-    assert (project.lab / NOTEBOOK).read_text() == "second version"
+    assert (project.lab / NOTEBOOK).read_text(encoding="utf-8") == "second version"
 
 
 def test_a_readers_work_stays_and_a_newer_version_is_named(project):
@@ -61,10 +61,10 @@ def test_a_readers_work_stays_and_a_newer_version_is_named(project):
     assert lab.refresh(project) == []
     write(project.root / NOTEBOOK, "second version")
     assert lab.refresh(project) == [NOTEBOOK]
-    assert (project.lab / NOTEBOOK).read_text() == "first version, solved"
+    assert (project.lab / NOTEBOOK).read_text(encoding="utf-8") == "first version, solved"
     (project.lab / NOTEBOOK).unlink()
     assert lab.refresh(project) == []
-    assert (project.lab / NOTEBOOK).read_text() == "second version"
+    assert (project.lab / NOTEBOOK).read_text(encoding="utf-8") == "second version"
 
 
 def test_a_lost_ledger_loses_no_work(project):
@@ -72,12 +72,12 @@ def test_a_lost_ledger_loses_no_work(project):
     write(project.lab / NOTEBOOK, "first version, solved")
     (project.lab / lab.LEDGER).unlink()
     lab.refresh(project)
-    assert (project.lab / NOTEBOOK).read_text() == "first version, solved"
+    assert (project.lab / NOTEBOOK).read_text(encoding="utf-8") == "first version, solved"
 
 
 def test_git_ignores_the_folder_and_cleaning_leaves_it():
-    assert "/lab/" in (ROOT / ".gitignore").read_text().splitlines()
-    clean = (ROOT / "Makefile").read_text().partition("\nclean:")[2]
+    assert "/lab/" in (ROOT / ".gitignore").read_text(encoding="utf-8").splitlines()
+    clean = (ROOT / "Makefile").read_text(encoding="utf-8").partition("\nclean:")[2]
     assert "lab" not in clean
 
 
@@ -90,7 +90,7 @@ def test_jupyterlab_starts_at_the_notebooks_with_threads_that_sleep(project, mon
     monkeypatch.setattr(lab, "Project", lambda: project)
     monkeypatch.setattr(lab, "command", lambda *_: [sys.executable, "-c", script, str(said)])
     assert lab.main([]) == 0
-    environment = json.loads(said.read_text())
+    environment = json.loads(said.read_text(encoding="utf-8"))
     assert environment["OMP_WAIT_POLICY"] == "PASSIVE"
     assert environment["OMP_NUM_THREADS"] == "3"
 
