@@ -2,12 +2,15 @@
 
 import json
 import os
+import posixpath
+import re
 import subprocess
 import sys
 
 import pytest
+from nbformat import read
 
-from tools import lab
+from tools import lab, links
 from tools.project import ROOT, Project
 
 NOTEBOOK = "notebooks/01_small.ipynb"
@@ -36,6 +39,25 @@ def test_a_copy_has_what_the_notebook_links_to(project):
     assert (copied.parent / "figures" / "01_small.png").is_file()
     assert (copied.parent / ".." / "docs" / "models.md").is_file()
     assert (copied.parent / "evidence" / "01_small.ipynb").read_text(encoding="utf-8") == "measured"
+
+
+def markdown_of(path):
+    if path.suffix == ".md":
+        return path.read_text(encoding="utf-8")
+    cells = read(path, as_version=4).cells
+    return "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+
+
+def test_what_notebooks_and_documents_link_to_is_copied():
+    copied = {name.as_posix() for name in lab.files(Project())}
+    assert links.WELCOME in copied
+    read_there = [name for name in copied if name.startswith(("notebooks/", "docs/", "README"))]
+    for name in read_there:
+        if not name.endswith((".md", ".ipynb")):
+            continue
+        for target in re.findall(r"\]\(([\w./-]+)(?=[)#])", markdown_of(ROOT / name)):
+            path = posixpath.normpath(posixpath.join(posixpath.dirname(name), target))
+            assert path in copied, f"{name} links to {target}: name it in {lab.__name__}.COPIED"
 
 
 def test_links_of_copies_lead_to_the_copies(project):
@@ -103,6 +125,18 @@ def test_what_is_recorded_goes_to_the_same_folder(project, monkeypatch):
 def test_a_folder_of_ones_own_is_kept(project, monkeypatch, tmp_path):
     monkeypatch.setenv("DINOV2_RESULTS", str(tmp_path))
     assert lab.environment(project)["DINOV2_RESULTS"] == str(tmp_path)
+
+
+def test_the_welcome_page_opens_as_it_reads(project, monkeypatch, tmp_path):
+    assert f"--LabApp.default_url=/lab/tree/{links.WELCOME}" in lab.command(project, [])
+    monkeypatch.delenv("JUPYTER_CONFIG_PATH", raising=False)
+    assert lab.environment(project)["JUPYTER_CONFIG_PATH"] == str(lab.SETTINGS)
+    monkeypatch.setenv("JUPYTER_CONFIG_PATH", str(tmp_path))
+    own = lab.environment(project)["JUPYTER_CONFIG_PATH"].split(os.pathsep)
+    assert own == [str(tmp_path), str(lab.SETTINGS)]
+    text = (lab.SETTINGS / "labconfig" / "default_setting_overrides.json").read_text("utf-8")
+    (settings,) = json.loads(text).values()
+    assert settings["defaultViewers"] == {"markdown": "Markdown Preview"}
 
 
 def test_jupyterlab_takes_the_options(project):
