@@ -80,6 +80,11 @@ def load_clip(
 
     "lit-tiny", or a folder of its kind, is a text tower on a DINOv2 instead, in English and
     Chinese: a `Lit`, with the same methods.
+
+    Example:
+        >>> clip = load_clip("tiny")
+        >>> clip.embed_texts(["a red car", "a dog on grass"]).shape
+        (2, 128)
     """
     from transformers import CLIPModel
 

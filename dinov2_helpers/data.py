@@ -12,6 +12,10 @@ def data_dir() -> Path:
 
     Raises:
         FileNotFoundError: None of them is a folder.
+
+    Example:
+        >>> sorted(folder.name for folder in data_dir().joinpath("models").iterdir())
+        ['clip-tiny', 'diffusion-tiny', 'dinov2-tiny', 'lit-tiny']
     """
     package = Path(__file__).resolve().parent
     named = os.environ.get("DINOV2_DATA")

@@ -181,12 +181,23 @@ def load_scenes(split: str, **where: Any) -> Scenes:
     """Return the sample scenes of a split; conditions as in `Scenes.select`.
 
     Splits are "train", "test", and "camouflage": toys that have nearly the colour of their ground.
+
+    Example:
+        >>> dogs = load_scenes("test", class_="dog", surface="grass")
+        >>> dogs.table[0]["caption_en"], dogs.depth(0).shape
+        ('a white dog on grass', (224, 224))
     """
     return read_scenes(data_dir() / "scenes" / split).select(**where)
 
 
 def load_views(split: str, **where: Any) -> Scenes:
-    """Return the views of single toys of a split; they add "toy_id", "kind", "azimuth"..."""
+    """Return the views of single toys of a split; they add "toy_id", "kind", "azimuth"...
+
+    Example:
+        >>> views = load_views("test", class_="dog")
+        >>> len(views), views.image(0).size
+        (40, (224, 224))
+    """
     return read_scenes(data_dir() / "views" / split).select(**where)
 
 
@@ -207,5 +218,10 @@ def project(world: ArrayLike, camera: Mapping[str, Any]) -> tuple[NDArray[Any], 
 
 
 def photographs() -> dict[str, Image.Image]:
-    """Return the `PHOTOGRAPHS`, RGB, by name; nothing is downloaded."""
+    """Return the `PHOTOGRAPHS`, RGB, by name; nothing is downloaded.
+
+    Example:
+        >>> photographs()["brick"].size
+        (512, 512)
+    """
     return {n: open_image(resources.files(p["wheel"]) / p["file"]) for n, p in PHOTOGRAPHS.items()}

@@ -31,7 +31,14 @@ Engine = Literal["local", "ray"]
 
 
 class Summary(NamedTuple):
-    """What a dataset has, and what a run did."""
+    """What a dataset has, and what a run did.
+
+    Example:
+        >>> extract_dataset("holiday", "other", "tiny")
+        Summary(parts=1, made=1, pictures=1, errors=0, again=0, removed=0)
+        >>> extract_dataset("holiday", "other", "tiny").made  # it is there
+        0
+    """
 
     parts: int
     made: int  # in this run, whole or in part; the others were there
@@ -126,6 +133,11 @@ def extract_dataset(
             or an argument is none of those that there are.
         FileNotFoundError, ValueError: As `list_parts`.
         StoreDownError: None of 16 or more pictures in a row can be read, for passing reasons.
+
+    Example:
+        >>> summary = extract_dataset("holiday", "features", "tiny")
+        >>> summary.pictures, summary.errors
+        (1, 0)
     """
     dtype = str(dtype or "float32").removeprefix("torch.")
     _check(engine, part, patches, settings)
@@ -158,7 +170,14 @@ def extract_dataset(
 
 
 def read_features(file: Location) -> tuple[list[str], NDArray[np.float32]]:
-    """Return ids and CLS features, (N, D), of a file of a dataset, without pictures left out."""
+    """Return ids and CLS features, (N, D), of a file of a dataset, without pictures left out.
+
+    Example:
+        >>> summary = extract_dataset("holiday", "features", "tiny")
+        >>> ids, cls = read_features("features/part-000000.parquet")
+        >>> ids, cls.shape
+        (['3.png'], (1, 192))
+    """
     fs, path = open_place(file)
     with fs.open(path) as opened:
         table = pq.read_table(opened, columns=["id", "cls", "error"])

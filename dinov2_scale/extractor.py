@@ -21,7 +21,13 @@ ORIGIN = b"dinov2_scale_origin"  # in the metadata of a part's file: the row gro
 
 @dataclass(frozen=True)
 class Job:
-    """What every worker is told; the same in every process."""
+    """What every worker is told; the same in every process.
+
+    Example:
+        >>> job = Job("/pictures", "/features", "tiny", settings={"size": 448})
+        >>> job.dtype, job.settings
+        ('float32', {'size': 448})
+    """
 
     source: str  # an absolute path or a URL, as the next two
     out: str
@@ -72,7 +78,12 @@ class Written(NamedTuple):
 
 
 class StoreDownError(ConnectionError):
-    """None of many pictures in a row could be read, for passing reasons."""
+    """None of many pictures in a row could be read, for passing reasons.
+
+    Example:
+        >>> issubclass(StoreDownError, ConnectionError)  # what catches those catches this
+        True
+    """
 
 
 class DamagedError(ValueError):
@@ -105,6 +116,13 @@ class Extractor:
 
     Args:
         job: What to make, of what, where.
+
+    Example:
+        >>> from dinov2_scale import list_parts
+        >>> [part] = list_parts("holiday")
+        >>> job = Job("holiday", "features", "tiny")
+        >>> Extractor(job).make(part)
+        Made(name='part-000000', made=True, unread=0)
     """
 
     def __init__(self, job: Job) -> None:

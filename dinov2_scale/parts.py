@@ -46,7 +46,13 @@ class Item(NamedTuple):
 
 
 class Part(NamedTuple):
-    """What one call works on: pictures, or one row group of a Parquet file of pictures."""
+    """What one call works on: pictures, or one row group of a Parquet file of pictures.
+
+    Example:
+        >>> [part] = list_parts("holiday")
+        >>> Part.from_json(part.to_json()) == part
+        True
+    """
 
     name: str  # of its file, without the suffix
     items: list[Item]
@@ -107,6 +113,11 @@ def list_parts(
         FileNotFoundError: There is neither a picture nor a Parquet file.
         ValueError: There are both; a Parquet file is damaged or has no column of bytes, or several
             and none is named; ids come twice.
+
+    Example:
+        >>> [part] = list_parts("holiday")
+        >>> part.name, [item.id for item in part.items]
+        ('part-000000', ['3.png'])
     """
     if part < 1:
         raise ValueError(f"part={part}: 1 or more")
@@ -163,7 +174,12 @@ def id_of(name: str) -> str:
 
 
 def name_of(id_: str) -> str:
-    r"""Return the name of the file, as `os.fsdecode` gives it, that has an id of `id_of`."""
+    r"""Return the name of the file, as `os.fsdecode` gives it, that has an id of `id_of`.
+
+    Example:
+        >>> print(name_of(r"a\x5cx41.png"))  # the backslash was in the name
+        a\x41.png
+    """
     pieces = re.split(r"\\x([0-9a-f]{2})", id_)  # text, byte, text, byte, ..., text
     data = [bytes.fromhex(x) if i % 2 else os.fsencode(x) for i, x in enumerate(pieces)]
     return os.fsdecode(b"".join(data))

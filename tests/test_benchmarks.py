@@ -50,7 +50,7 @@ def small(monkeypatch):
 def test_the_command_writes_rows_and_the_record_of_its_run(small, tmp_path, capsys):
     out = tmp_path / "new" / "results.json"
     assert faiss_indexes.main(["--sizes", "500", "2000", "--out", str(out)]) == 0
-    report = json.loads(out.read_text())
+    report = json.loads(out.read_text(encoding="utf-8"))
     recipes = faiss_indexes.notebook_code()["RECIPES"]
     assert report.keys() == {"run", "grown", "rows"}
     assert report["run"].keys() == RUN
@@ -79,14 +79,14 @@ def test_an_interrupted_run_keeps_what_was_measured(small, tmp_path, monkeypatch
     monkeypatch.setattr(faiss_indexes, "notebook_code", lambda: code | {"measure": stop})
     with pytest.raises(KeyboardInterrupt):
         faiss_indexes.main(["--sizes", "500", "--out", str(out)])
-    kept = {row["index"] for row in json.loads(out.read_text())["rows"]}
+    kept = {row["index"] for row in json.loads(out.read_text(encoding="utf-8"))["rows"]}
     assert kept == {"Flat", "IVF-Flat"}
 
 
 def test_codes_of_every_saving_are_measured_at_every_size(small, tmp_path, capsys):
     out = tmp_path / "results.json"
     assert pq_by_size.main(["--sizes", "500", "2000", "--out", str(out)]) == 0
-    report = json.loads(out.read_text())
+    report = json.loads(out.read_text(encoding="utf-8"))
     savings = pq_by_size.notebook_code()["SAVINGS"]
     measured = [(row["n"], row["saves"]) for row in report["rows"]]
     assert measured == [(n, saves) for n in (500, 2000) for saves in savings]
@@ -104,7 +104,9 @@ def test_rounded():
 
 
 def test_the_committed_results_fit_the_notebook():
-    report = json.loads((data_dir() / "benchmarks" / "faiss_indexes.json").read_text())
+    report = json.loads(
+        (data_dir() / "benchmarks" / "faiss_indexes.json").read_text(encoding="utf-8")
+    )
     code = faiss_indexes.notebook_code()
     before = RUN - {"others_cores"}  # that run is older than this part of a record
     assert before <= report["run"].keys() <= RUN
@@ -145,7 +147,7 @@ def quick(monkeypatch, dinov2_folder):
 def extracted(out, *more):
     arguments = ["--shapes", "tiny", "--pictures", "3", "--threads", "1", "--out", str(out), *more]
     assert extraction.main(arguments) == 0
-    return json.loads(out.read_text())
+    return json.loads(out.read_text(encoding="utf-8"))
 
 
 def absent(at):
@@ -208,7 +210,9 @@ def test_a_way_that_computes_other_numbers_is_told_apart(quick, tmp_path, monkey
 
 
 def test_a_package_that_is_missing_or_broken_is_named(tmp_path, monkeypatch):
-    (tmp_path / "built_for_another_torch.py").write_text("raise RuntimeError('no operator')")
+    (tmp_path / "built_for_another_torch.py").write_text(
+        "raise RuntimeError('no operator')", encoding="utf-8"
+    )
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(ways.Missing, match="not installed: no_such_package"):
         ways.need("json", "no_such_package")
@@ -269,7 +273,7 @@ def test_growth_runs_in_a_process_for_each_size_and_is_drawn(monkeypatch, tmp_pa
     monkeypatch.setattr(growth, "FILES", 2)
     out = tmp_path / "growth.json"
     assert growth.main(["5", "--threads", "1", "--out", str(out)]) == 0
-    report = json.loads(out.read_text())
+    report = json.loads(out.read_text(encoding="utf-8"))
     assert report["run"].keys() >= MACHINE
     (row,) = report["rows"]
     assert row["n"] == 5 and len(row["seconds_each_by_chunk"]) == 1
@@ -289,7 +293,7 @@ def test_detectors_are_measured_beside_the_model(flaws, tmp_path, capsys):
     out = tmp_path / "results.json"
     arguments = ["--categories", "mug", "--test", "2", "--threads", "1", "--out", str(out)]
     assert anomaly.main(arguments) == 0
-    report = json.loads(out.read_text())
+    report = json.loads(out.read_text(encoding="utf-8"))
     assert report["run"].keys() >= MACHINE | {"turns", "test_pictures", "neighbours"}
     names = [row["detector"] for row in report["rows"]]
     assert len(set(names)) == len(names) == 4
@@ -333,12 +337,16 @@ def test_the_table_and_the_lines_of_the_readme(tmp_path, monkeypatch, capsys):
             {"shape": "base", "way": "gone", "missing": "not installed: gone"},
         ],
     }
-    (tmp_path / "extraction.json").write_text(json.dumps(report))
+    (tmp_path / "extraction.json").write_text(json.dumps(report), encoding="utf-8")
     steps = [{"n": 10, "seconds": 0.2, "peak_mb": 300}, {"n": 1000, "seconds": 21, "peak_mb": 1310}]
-    (tmp_path / "growth.json").write_text(json.dumps({"run": run | {"size": 112}, "rows": steps}))
+    (tmp_path / "growth.json").write_text(
+        json.dumps({"run": run | {"size": 112}, "rows": steps}), encoding="utf-8"
+    )
     flaw = {"category": "mug", "detector": "nearest", "remembers_bytes": 2_500_000}
     flaw |= {"score_ms": 1.5, "pass_ms": 20.25, "pass": "whole"}
-    (tmp_path / "anomaly.json").write_text(json.dumps({"run": run, "rows": [flaw]}))
+    (tmp_path / "anomaly.json").write_text(
+        json.dumps({"run": run, "rows": [flaw]}), encoding="utf-8"
+    )
     assert table.main() == 0
     lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
     assert "base ours 4.0 1.00 88% 2e-06" in lines
@@ -406,7 +414,9 @@ def test_the_passages_can_be_made_where_there_is_no_module_resource():
 
 
 def test_committed_results_are_complete():
-    reports = {p.stem: json.loads(p.read_text()) for p in run_record.RESULTS.glob("*.json")}
+    reports = {
+        p.stem: json.loads(p.read_text(encoding="utf-8")) for p in run_record.RESULTS.glob("*.json")
+    }
     # how good something is does not depend on the machine
     reports = {name: report for name, report in reports.items() if "quality_" not in name}
     assert all(report["run"].keys() >= MACHINE for report in reports.values())

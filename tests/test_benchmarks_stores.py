@@ -38,7 +38,7 @@ def test_the_command_writes_a_row_for_each_way(small, tmp_path, monkeypatch, cap
     out = tmp_path / "results.json"
     arguments = ["--sizes", str(N), "--queries", "20", "--out", str(out), "--ways", *names]
     assert stores.main(arguments) == 0
-    report = json.loads(out.read_text())
+    report = json.loads(out.read_text(encoding="utf-8"))
     assert report["run"].keys() >= {"date", "faiss-cpu", "threads", "reference", "others_cores"}
     rows = {row["way"]: row for row in report["rows"]}
     assert list(rows) == names
@@ -64,7 +64,7 @@ def test_rows_of_other_sizes_stay(small, tmp_path):
     for sizes in (["300"], ["200"], ["300"]):
         command = ["--sizes", *sizes, "--queries", "4", "--ways", stores.REFERENCE]
         assert stores.main([*command, "--out", str(out)]) == 0
-    report = json.loads(out.read_text())
+    report = json.loads(out.read_text(encoding="utf-8"))
     assert [row["n"] for row in report["rows"]] == [200, 300]
     assert all(row["others_cores"] >= 0 for row in report["rows"])
 

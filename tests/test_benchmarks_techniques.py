@@ -100,7 +100,7 @@ def test_the_command_measures_or_names_what_is_missing(tmp_path, monkeypatch, ca
     out = tmp_path / "techniques.json"
     arguments = ["--cases", "KnnClassifier", "Guide", "--fit", "12", "--ask", "2", "--threads", "1"]
     assert techniques.main([*arguments, "--out", str(out)]) == 0
-    report = json.loads(out.read_text())
+    report = json.loads(out.read_text(encoding="utf-8"))
     assert report["run"].keys() >= {"date", "torch", "scikit-learn", "threads", "others_cores"}
     *rows, missing = report["rows"]
     assert {row["given"] for row in rows} == {FEATURES, FILES}

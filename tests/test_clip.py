@@ -32,7 +32,7 @@ def pictures(picture):
 @pytest.fixture(scope="module")
 def reference(clip_folder):
     """The model, the processor of pictures and texts, as transformers alone loads them."""
-    settings = json.loads((clip_folder / "preprocessor_config.json").read_text())
+    settings = json.loads((clip_folder / "preprocessor_config.json").read_text(encoding="utf-8"))
     pixels = CLIPImageProcessor(size=settings["size"], crop_size=settings["crop_size"])
     processor = CLIPProcessor(pixels, CLIPTokenizer.from_pretrained(clip_folder))
     return CLIPModel.from_pretrained(clip_folder).eval(), processor
@@ -116,7 +116,7 @@ def test_folders_and_broken_pictures(clip, picture, tmp_path, capsys):
     images = [picture(80, 50, seed=seed) for seed in range(3)]
     for number, image in zip((0, 2, 3), images, strict=True):
         image.save(tmp_path / f"{number}.png")
-    (tmp_path / "1.png").write_text("this is not a picture")
+    (tmp_path / "1.png").write_text("this is not a picture", encoding="utf-8")
     found = clip.embed_images(tmp_path)
     assert found.index.tolist() == [0, 2, 3]
     assert found.names == ("0.png", "2.png", "3.png")
@@ -188,10 +188,10 @@ def test_without_network(name, tmp_path, monkeypatch):
 def old_tokenizer(folder):
     """Write the tokenizer as vocab.json and merges.txt, as older folders have it."""
     path = folder / "tokenizer.json"
-    model = json.loads(path.read_text())["model"]
-    (folder / "vocab.json").write_text(json.dumps(model["vocab"]))
+    model = json.loads(path.read_text(encoding="utf-8"))["model"]
+    (folder / "vocab.json").write_text(json.dumps(model["vocab"]), encoding="utf-8")
     merges = [" ".join(pair) for pair in model["merges"]]
-    (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *merges, ""]))
+    (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *merges, ""]), encoding="utf-8")
     path.unlink()
 
 
@@ -212,9 +212,9 @@ def shrink_vocabulary(folder):
     name = "text_model.embeddings.token_embedding.weight"
     weights[name] = weights[name][:50].clone()
     save_file(weights, folder / "model.safetensors", {"format": "pt"})
-    config = json.loads((folder / "config.json").read_text())
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     config["text_config"]["vocab_size"] = 50
-    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
 
 
 @pytest.mark.parametrize(
@@ -243,12 +243,12 @@ def test_another_kind_of_model(dinov2_folder):
 
 def test_code_in_a_folder_is_not_run(clip_folder, tmp_path):
     folder = shutil.copytree(clip_folder, tmp_path / "mine")
-    (folder / "evil.py").write_text("raise SystemExit('executed')")
+    (folder / "evil.py").write_text("raise SystemExit('executed')", encoding="utf-8")
     classes = {"AutoTokenizer": ["evil.Tokenizer", "evil.Tokenizer"], "AutoModel": "evil.Model"}
     for name in ("config.json", "tokenizer_config.json", "preprocessor_config.json"):
-        settings = json.loads((folder / name).read_text())
+        settings = json.loads((folder / name).read_text(encoding="utf-8"))
         settings["auto_map"] = classes | {"AutoImageProcessor": "evil.Processor"}
-        (folder / name).write_text(json.dumps(settings))
+        (folder / name).write_text(json.dumps(settings), encoding="utf-8")
     assert load_clip(folder, device="cpu").embed_texts("a dog").shape == (1, 24)
 
 

@@ -68,13 +68,13 @@ class PaperColab:
         self.versions = dict(VERSIONS)
         self.brings = {"faiss-cpu": "1.15.1"}  # what pip installs where it succeeds
         for name in ("pip", "python"):
-            (folder / name).write_text(PIP)
+            (folder / name).write_text(PIP, encoding="utf-8")
             (folder / name).chmod(0o755)
         self.answers(status="0", calls="", answer=f"{FAISS}{FAISS_DONE}\n")
 
     def answers(self, **files):
         for name, text in files.items():
-            (self.folder / name).write_text(text)
+            (self.folder / name).write_text(text, encoding="utf-8")
 
     def run(self, origin="git+https://github.com/owner/name"):
         shell = SimpleNamespace(system=self.shell)
@@ -97,11 +97,11 @@ class PaperColab:
 
     @property
     def calls(self):
-        return (self.folder / "calls").read_text().splitlines()
+        return (self.folder / "calls").read_text(encoding="utf-8").splitlines()
 
     @property
     def constraints(self):
-        return (self.folder / "constraints").read_text().splitlines()
+        return (self.folder / "constraints").read_text(encoding="utf-8").splitlines()
 
 
 def requires():
@@ -295,9 +295,9 @@ print(*{name.partition(".")[0] for name in set(sys.modules) - before})
 @pytest.fixture
 def published(tmp_path):
     """The project as it is when its repository has a public address."""
-    text = (ROOT / "pyproject.toml").read_text()
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     changed = re.sub(r'(?m)^repository = ".*"$', 'repository = "some-owner/some-name"', text)
-    (tmp_path / "pyproject.toml").write_text(changed)
+    (tmp_path / "pyproject.toml").write_text(changed, encoding="utf-8")
     return Project(tmp_path)
 
 
@@ -315,10 +315,12 @@ def test_a_badge_opens_its_own_notebook(published, stem):
 def test_the_repository_is_named_in_one_place(published):
     assert "git+https://github.com/some-owner/some-name" in setup_cell_of(published)
     files = [*(ROOT / "tools").glob("*.py"), *(ROOT / "dinov2_helpers").glob("*.py")]
-    readers = [file.name for file in files if '["repository"]' in file.read_text()]
+    readers = [file.name for file in files if '["repository"]' in file.read_text(encoding="utf-8")]
     assert readers == ["project.py"]
     current = as_comments(setup_cell_of(Project()))
-    sources = [path.read_text() for path in (ROOT / "notebooks" / "src").rglob("*.py")]
+    sources = [
+        path.read_text(encoding="utf-8") for path in (ROOT / "notebooks" / "src").rglob("*.py")
+    ]
     assert all(current in text for text in sources)
 
 
@@ -326,10 +328,12 @@ def test_pictures_have_their_public_address_in_published_notebooks_alone(publish
     stem = "01_small"
     published.source(stem).parent.mkdir(parents=True)
     text = "# %% [markdown]\n# # Title\n#\n# ![A toy](figures/01_small.png)\n"
-    published.source(stem).write_text(text)
+    published.source(stem).write_text(text, encoding="utf-8")
     pairing.write_notebook(published, stem, pairing.read_source(published, stem))
     address = "https://raw.githubusercontent.com/some-owner/some-name/main/notebooks/figures/"
-    assert f"![A toy]({address}01_small.png)" in published.notebook(stem).read_text()
+    assert f"![A toy]({address}01_small.png)" in published.notebook(stem).read_text(
+        encoding="utf-8"
+    )
     (cell,) = pairing.read_notebook(published, stem).cells
     assert cell.source == pairing.read_source(published, stem).cells[0].source
 
@@ -350,9 +354,15 @@ def add(site, name, version):
         old.rmdir()
     facts = site / f"{name}-{version}.dist-info"
     facts.mkdir()
-    (facts / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
-    (facts / "RECORD").write_text(f"{name}.py,,\n{facts.name}/METADATA,,\n{facts.name}/RECORD,,\n")
-    (site / f"{name}.py").write_text(f"version = '{version}'\n" + "#" * len(version))
+    (facts / "METADATA").write_text(
+        f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n", encoding="utf-8"
+    )
+    (facts / "RECORD").write_text(
+        f"{name}.py,,\n{facts.name}/METADATA,,\n{facts.name}/RECORD,,\n", encoding="utf-8"
+    )
+    (site / f"{name}.py").write_text(
+        f"version = '{version}'\n" + "#" * len(version), encoding="utf-8"
+    )
 
 
 def lay(site, *changes, older=False):
@@ -375,12 +385,12 @@ def test_another_version_of_a_package_is_found(site):
 
 
 def test_a_changed_file_of_another_package_is_found(site):
-    problems = lay(site, lambda: (site / "torch.py").write_text("another\n"))
+    problems = lay(site, lambda: (site / "torch.py").write_text("another\n", encoding="utf-8"))
     assert problems == ["changed files as torch.py (1)"]
 
 
 def test_a_file_of_no_package_is_found(site):
-    problems = lay(site, lambda: (site / "stray.pth").write_text(""))
+    problems = lay(site, lambda: (site / "stray.pth").write_text("", encoding="utf-8"))
     assert problems == ["left files as stray.pth (1)"]
 
 

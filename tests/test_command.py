@@ -225,7 +225,7 @@ def failing(tmp_path):
     """Arguments of `embed`, and what is said."""
     (tmp_path / "empty").mkdir()
     (tmp_path / "notes").mkdir()
-    (tmp_path / "notes" / "a.txt").write_text("x")
+    (tmp_path / "notes" / "a.txt").write_text("x", encoding="utf-8")
     (tmp_path / "broken.png").write_bytes(b"x")
     good = tmp_path / "good.png"
     Image.new("RGB", (64, 48)).save(good)
@@ -459,7 +459,7 @@ def test_models_say_what_is_here(cli, tmp_path, monkeypatch):
     folder = tmp_path / "models--facebook--dinov2-small" / "snapshots" / WEIGHTS[name]["revision"]
     folder.mkdir(parents=True)
     assert hub_weights(name).state == "not here"
-    (folder / "config.json").write_text("{}")
+    (folder / "config.json").write_text("{}", encoding="utf-8")
     assert hub_weights(name).state == "partly cached"
     with (folder / "model.safetensors").open("wb") as file:
         file.truncate(88_000_000)
@@ -545,7 +545,9 @@ def test_a_check_that_fails_is_a_problem_and_the_others_go_on(cli, no_computing,
 def test_changed_data_are_a_problem(tmp_path, monkeypatch):
     (tmp_path / "models").mkdir()
     (tmp_path / "models" / "a.bin").write_bytes(b"version https://git-lfs")
-    (tmp_path / "MANIFEST.sha256").write_text(f"{'0' * 64}  models/a.bin\n{'1' * 64}  b  c.png\n")
+    (tmp_path / "MANIFEST.sha256").write_text(
+        f"{'0' * 64}  models/a.bin\n{'1' * 64}  b  c.png\n", encoding="utf-8"
+    )
     monkeypatch.setenv("DINOV2_DATA", str(tmp_path))
     found = check.check_data()
     assert found.state == "problem"
@@ -553,8 +555,8 @@ def test_changed_data_are_a_problem(tmp_path, monkeypatch):
 
 
 def test_the_memory_of_a_container_counts(tmp_path):
-    (tmp_path / "memory.max").write_text("1000000\n")
-    (tmp_path / "memory.current").write_text("400000\n")
+    (tmp_path / "memory.max").write_text("1000000\n", encoding="utf-8")
+    (tmp_path / "memory.current").write_text("400000\n", encoding="utf-8")
     assert check._memory(tmp_path) == (600000, 1000000)
-    (tmp_path / "memory.max").write_text("max\n")
+    (tmp_path / "memory.max").write_text("max\n", encoding="utf-8")
     assert check._memory(tmp_path)[1] > 1e8

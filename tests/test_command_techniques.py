@@ -346,10 +346,10 @@ def test_a_detector_is_fitted_and_asked(cli, pictures, tmp_path, dinov2, picture
     assert "skipped 1 of 3\n  broken.png" in err
     document = json.loads(cli(*asked, "--json")[1])
     table = cli(*asked, "--csv", "--quiet")[1]
-    assert table == (tmp_path / "s.csv").read_text()
+    assert table == (tmp_path / "s.csv").read_text(encoding="utf-8")
     kept = AnomalyDetector.load(detector, dinov2).set_false_alarms(0.3)
     scores = kept.score(new)
-    with (tmp_path / "s.csv").open(newline="") as table:
+    with (tmp_path / "s.csv").open(encoding="utf-8", newline="") as table:
         rows = list(csv.DictReader(table))
     assert [row["name"] for row in rows] == ["as before.png", "other.png"]
     np.testing.assert_allclose([float(r["score"]) for r in rows], scores.values, rtol=1e-4)

@@ -229,14 +229,14 @@ def test_data_are_what_the_code_makes(tables):
 @pytest.fixture
 def folder(tmp_path):
     (tmp_path / "scenes").mkdir()
-    (tmp_path / "README.md").write_text("a datasheet")
+    (tmp_path / "README.md").write_text("a datasheet", encoding="utf-8")
     (tmp_path / "scenes" / "0.png").write_bytes(b"pixels")
     verify.write_manifest(tmp_path)
     return tmp_path
 
 
 def test_manifest_is_in_sha256sum_format(folder):
-    lines = (folder / "MANIFEST.sha256").read_text().splitlines()
+    lines = (folder / "MANIFEST.sha256").read_text(encoding="utf-8").splitlines()
     assert [line.split("  ")[1] for line in lines] == ["README.md", "scenes/0.png"]
     assert all(len(line.split("  ")[0]) == 64 for line in lines)
 
@@ -248,7 +248,7 @@ def run(folder, monkeypatch, *arguments):
 
 def test_verify_accepts_and_names_every_difference(folder, monkeypatch, capsys):
     assert run(folder, monkeypatch) == 0
-    (folder / "README.md").write_text("changed")
+    (folder / "README.md").write_text("changed", encoding="utf-8")
     (folder / "scenes" / "0.png").rename(folder / "scenes" / "1.png")
     assert run(folder, monkeypatch) == 1
     assert capsys.readouterr().out.splitlines()[-3:] == [
@@ -261,7 +261,7 @@ def test_verify_accepts_and_names_every_difference(folder, monkeypatch, capsys):
 
 
 def test_verify_without_or_with_a_broken_manifest(folder, monkeypatch):
-    (folder / "MANIFEST.sha256").write_text("no hash\n")
+    (folder / "MANIFEST.sha256").write_text("no hash\n", encoding="utf-8")
     with pytest.raises(SystemExit, match="line 1"):
         run(folder, monkeypatch)
     (folder / "MANIFEST.sha256").unlink()

@@ -62,10 +62,10 @@ def test_weights_in_half_precision_load_in_single(copy):
 
 
 def test_a_safety_checker_that_is_named_but_not_there_is_not_missed(copy):
-    index = json.loads((copy / "model_index.json").read_text())
+    index = json.loads((copy / "model_index.json").read_text(encoding="utf-8"))
     index["safety_checker"] = ["stable_diffusion", "StableDiffusionSafetyChecker"]
     index["requires_safety_checker"] = True
-    (copy / "model_index.json").write_text(json.dumps(index))
+    (copy / "model_index.json").write_text(json.dumps(index), encoding="utf-8")
     assert load_diffusion(copy, device="cpu").safety_checker is None
 
 
@@ -73,9 +73,11 @@ def test_a_safety_checker_that_is_named_but_not_there_is_not_missed(copy):
     ("damage", "message"),
     [
         (lambda f: (f / "model_index.json").unlink(), "model_index.json"),
-        (lambda f: (f / "model_index.json").write_text("{}"), "_class_name"),
+        (lambda f: (f / "model_index.json").write_text("{}", encoding="utf-8"), "_class_name"),
         (
-            lambda f: (f / "model_index.json").write_text('{"_class_name": "FluxPipeline"}'),
+            lambda f: (f / "model_index.json").write_text(
+                '{"_class_name": "FluxPipeline"}', encoding="utf-8"
+            ),
             "mine is a FluxPipeline, not a StableDiffusionPipeline",
         ),
         (lambda f: shutil.rmtree(f / "unet"), "cannot be loaded as a diffusion model"),

@@ -124,12 +124,12 @@ def test_a_command_that_hangs_is_ended_with_its_children(tmp_path):
     code = """
 import pathlib, subprocess
 child = subprocess.Popen(["sleep", "600"], start_new_session=True)
-pathlib.Path("id").write_text(str(child.pid))
+pathlib.Path("id").write_text(str(child.pid), encoding="utf-8")
 child.wait()
 """
     command = [sys.executable, "-S", "-c", code]
     assert run_watched(command, tmp_path, os.environ, Limits(stall_seconds=2)) is None
-    child = int((tmp_path / "id").read_text())
+    child = int((tmp_path / "id").read_text(encoding="utf-8"))
     assert ends(child)
 
 
@@ -245,9 +245,9 @@ while time.process_time() < until:
 def toy(tmp_path):
     for folder in ("notebooks/src", "data"):
         (tmp_path / folder).mkdir(parents=True)
-    (tmp_path / "data" / "MANIFEST.sha256").write_text("no data\n")
+    (tmp_path / "data" / "MANIFEST.sha256").write_text("no data\n", encoding="utf-8")
     project = Project(tmp_path)
-    project.source("01_toy").write_text(TWICE)
+    project.source("01_toy").write_text(TWICE, encoding="utf-8")
     return project
 
 
@@ -260,7 +260,7 @@ def test_cells_that_work_only_once_are_named(toy, capsys):
 
 def test_cells_that_are_known_to_work_only_once_are_no_problem(toy, capsys):
     assert notebooks.run_again(toy, ["01_toy"], write=True) == 0
-    written = json.loads((toy.root / "notebooks" / "rerun_known.json").read_text())
+    written = json.loads((toy.root / "notebooks" / "rerun_known.json").read_text(encoding="utf-8"))
     assert written == {"01_toy": ["# works once", "total = sum([1, 2])"]}
     assert notebooks.run_again(toy, ["01_toy"]) == 0
 
@@ -283,7 +283,7 @@ def test_other_notebooks_stay_in_the_list_and_empty_ones_do_not(toy):
 
 
 def test_a_notebook_that_fails_the_first_time_is_a_problem_and_writes_no_list(toy, capsys):
-    toy.source("01_toy").write_text("# %%\n1 / 0\n")
+    toy.source("01_toy").write_text("# %%\n1 / 0\n", encoding="utf-8")
     assert notebooks.run_again(toy, ["01_toy"], write=True) == 1
     assert "ZeroDivisionError" in capsys.readouterr().out
     assert not (toy.root / rerun.KNOWN).exists()

@@ -174,7 +174,7 @@ def messy(picture, tmp_path):
     turned[0x0112] = 6
 
     (root / "01 truncated.jpg").write_bytes(jpeg(image)[:-800])
-    (root / "02 text.png").write_text("this is not a picture")
+    (root / "02 text.png").write_text("this is not a picture", encoding="utf-8")
     Image.fromarray(grey.astype(np.uint16) * 257).save(root / "03 sixteen.png")
     (root / "04 cmyk.jpg").write_bytes(jpeg(image.convert("CMYK")))
     image.convert("L").save(root / "05 grey.png")

@@ -53,7 +53,8 @@ def test_both_pages_say_the_same(what):
 @pytest.mark.parametrize("what", said(ENGLISH))
 def test_they_do_once_there_is_a_public_repository(what, tmp_path):
     (tmp_path / "pyproject.toml").write_text(
-        '[tool.dinov2-in-practice]\nrepository = "some-owner/some-name"\npypi = ""\n'
+        '[tool.dinov2-in-practice]\nrepository = "some-owner/some-name"\npypi = ""\n',
+        encoding="utf-8",
     )
     public = launch.passages(Project(tmp_path))
     chinese_page, english_page = (

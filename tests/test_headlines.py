@@ -58,7 +58,7 @@ def test_a_headline_is_held_against_its_past_whichever_notebook_records_it(tmp_p
     project = Project(tmp_path)
     for stem in ("01_small", "evidence/01_small"):
         project.source(stem).parent.mkdir(parents=True, exist_ok=True)
-        project.source(stem).write_text(head)
+        project.source(stem).write_text(head, encoding="utf-8")
     seen = []
     for value in (0.8, 0.9, 0.7):
         recorded.write(project.results / "tiny.json", {"01.a": value})

@@ -75,7 +75,9 @@ def test_no_import_hides_from_the_reading_of_the_text():
     """The staleness of outputs would not see it."""
     hidden = re.compile(r"\bimport_module\(|\b__import__\(")
     used = imports.find_modules(ROOT, pairing.PACKAGES)
-    assert [name for name, path in used.items() if hidden.search(path.read_text())] == []
+    assert [
+        name for name, path in used.items() if hidden.search(path.read_text(encoding="utf-8"))
+    ] == []
 
 
 TOY = {
@@ -93,7 +95,7 @@ def toy(tmp_path):
     for name, text in TOY.items():
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
+        path.write_text(text, encoding="utf-8")
     return tmp_path
 
 
@@ -120,7 +122,9 @@ def test_what_is_reached_includes_the_packages_around(toy):
 
 
 def test_a_circle_through_a_function_is_found(toy):
-    (toy / "house" / "cellar.py").write_text("def up():\n    from .roof import late\n")
+    (toy / "house" / "cellar.py").write_text(
+        "def up():\n    from .roof import late\n", encoding="utf-8"
+    )
     arrows = imports.graph(imports.find_modules(toy, ["house"]))
     assert imports.circles(arrows) == [
         [

@@ -97,6 +97,6 @@ def test_sentences_are_english(lesson, name, surface, said):
 
 
 def test_the_weights_are_those_that_the_evidence_has_chosen(lesson):
-    recorded = json.loads((Project().results / "tiny.json").read_text())
+    recorded = json.loads((Project().results / "tiny.json").read_text(encoding="utf-8"))
     assert lesson["TWO_MODELS"] == pytest.approx(recorded["04.weight_two_models"])
     assert lesson["CLIP_FOR_BOTH"] == pytest.approx(recorded["04.weight_clip_for_both"])

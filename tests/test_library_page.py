@@ -36,7 +36,8 @@ def test_a_snippet_runs(title, code, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", MODULES)
-def test_the_examples_are_true(name, monkeypatch):
+def test_the_examples_are_true(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(logging.getLogger("dinov2_helpers"), "disabled", True)
     module = importlib.import_module(name)
     names = vars(importlib.import_module("dinov2_helpers")) | vars(module)

@@ -14,9 +14,9 @@ FILES = "https://raw.githubusercontent.com/some-owner/some-name/main/notebooks"
 @pytest.fixture
 def published(tmp_path):
     """A project whose repository has a public address."""
-    text = (ROOT / "pyproject.toml").read_text()
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     (tmp_path / "pyproject.toml").write_text(
-        text.replace('repository = ""', 'repository = "some-owner/some-name"')
+        text.replace('repository = ""', 'repository = "some-owner/some-name"'), encoding="utf-8"
     )
     return Project(tmp_path)
 

@@ -151,10 +151,12 @@ def executed(tmp_path_factory):
     root = tmp_path_factory.mktemp("checkout")
     for folder in ("notebooks/src", "data"):
         (root / folder).mkdir(parents=True)
-    (root / "pyproject.toml").write_text((ROOT / "pyproject.toml").read_text())
-    (root / "data" / "MANIFEST.sha256").write_text("no data\n")
+    (root / "pyproject.toml").write_text(
+        (ROOT / "pyproject.toml").read_text(encoding="utf-8"), encoding="utf-8"
+    )
+    (root / "data" / "MANIFEST.sha256").write_text("no data\n", encoding="utf-8")
     project = Project(root, SETUP)
-    project.source(STEM).write_text(SOURCE)
+    project.source(STEM).write_text(SOURCE, encoding="utf-8")
     assert notebooks.execute_stale(project) == 0
     return project
 
@@ -220,10 +222,10 @@ def test_words_may_change_without_execution(project):
 def test_an_older_set_up_cell_is_renewed_and_other_code_is_not(project):
     edit(project, SETUP, "from dinov2_helpers import course\n\ncourse.setup()")
     pairing.sync(project, STEM)
-    assert project.source(STEM).read_text() == SOURCE
+    assert project.source(STEM).read_text(encoding="utf-8") == SOURCE
     edit(project, SETUP, 'print("mine")')
     pairing.sync(project, STEM)
-    assert 'print("mine")' in project.source(STEM).read_text()
+    assert 'print("mine")' in project.source(STEM).read_text(encoding="utf-8")
 
 
 def test_sync_keeps_the_outputs_of_unchanged_cells_only(project):
@@ -239,9 +241,9 @@ def test_sync_keeps_the_outputs_of_unchanged_cells_only(project):
 
 def edit(project, old, new):
     """Changes the source, which must have the old text."""
-    text = project.source(STEM).read_text()
+    text = project.source(STEM).read_text(encoding="utf-8")
     assert old in text
-    project.source(STEM).write_text(text.replace(old, new))
+    project.source(STEM).write_text(text.replace(old, new), encoding="utf-8")
 
 
 def code_cell(notebook, text):
@@ -345,7 +347,7 @@ def test_a_bad_source_turns_the_check_red(project, old, new, complaint):
 
 
 def test_other_data_make_outputs_stale(project):
-    (project.root / "data" / "MANIFEST.sha256").write_text("other data\n")
+    (project.root / "data" / "MANIFEST.sha256").write_text("other data\n", encoding="utf-8")
     (problem,) = check(project, STEM)
     assert "stale" in problem
 
@@ -499,7 +501,7 @@ def test_a_lesson_and_its_evidence_keep_what_the_other_has_recorded(results):
 
 def test_a_key_that_two_notebooks_record_is_refused_and_nothing_is_written(results):
     def content():
-        return {path.name: path.read_text() for path in results.iterdir()}
+        return {path.name: path.read_text(encoding="utf-8") for path in results.iterdir()}
 
     before = content()
     with pytest.raises(
@@ -620,8 +622,8 @@ def test_there_must_be_notebooks_to_test(tmp_path):
 
 def test_run_writes_pages_that_load_nothing(project):
     assert notebooks.run(project) == 0
-    index = (project.build / "index.html").read_text()
-    page = (project.build / f"{STEM}.html").read_text()
+    index = (project.build / "index.html").read_text(encoding="utf-8")
+    page = (project.build / f"{STEM}.html").read_text(encoding="utf-8")
     for html, alts in ((index, ["a red pixel"]), (page, ["A red pixel", "a red pixel"])):
         document = BeautifulSoup(html, "html.parser")
         assert [image["alt"] for image in document.find_all("img")] == alts
@@ -636,7 +638,7 @@ def test_run_writes_pages_that_load_nothing(project):
 def test_the_index_says_which_notebook_failed(project):
     notebook = pairing.read_notebook(project, STEM)
     bad = Execution(STEM, notebook, Costs(1, 1, 0, 2, 1), "ValueError: <no>")
-    assert "ValueError: &lt;no&gt;" in write_pages(project, [bad], {}).read_text()
+    assert "ValueError: &lt;no&gt;" in write_pages(project, [bad], {}).read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("repository", ["", "some-owner/a-repository-with-a-long-name"])
@@ -688,7 +690,7 @@ def imported(folder):
     """Top-level names of the packages that the code in a folder imports."""
     found = set()
     for path in (ROOT / folder).rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Import):
                 found |= {alias.name.split(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and node.level == 0:
@@ -730,7 +732,7 @@ def test_every_package_that_is_imported_is_asked_for(folder, extras):
 
 def test_a_helper_without_docstring_is_an_error(tmp_path):
     file = tmp_path / "helper.py"
-    file.write_text('"""A module."""\n\n\ndef public() -> None:\n    pass\n')
+    file.write_text('"""A module."""\n\n\ndef public() -> None:\n    pass\n', encoding="utf-8")
     ruff = [
         sys.executable,
         "-m",
@@ -746,8 +748,8 @@ def test_a_helper_without_docstring_is_an_error(tmp_path):
 
 
 def test_ci_runs_the_test_command_of_the_readme():
-    assert "make test" in (ROOT / "README.md").read_text()
-    script = (ROOT / ".ci" / "run").read_text()
+    assert "make test" in (ROOT / "README.md").read_text(encoding="utf-8")
+    script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
     assert "set -euo pipefail" in script and "make test" in script
     assert os.access(ROOT / ".ci" / "run", os.X_OK)
 

@@ -30,7 +30,9 @@ def copy(dinov2_folder, tmp_path):
 
 def edit(folder, name="config.json", **values):
     path = folder / name
-    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+    path.write_text(
+        json.dumps(json.loads(path.read_text(encoding="utf-8")) | values), encoding="utf-8"
+    )
 
 
 preprocess = partial(edit, name="preprocessor_config.json")
@@ -149,7 +151,7 @@ def drop_weights(folder):
     [
         (lambda f: edit(f, model_type="vit"), "mine is not a DINOv2: its model_type is 'vit'"),
         (lambda f: (f / "config.json").unlink(), "No such file.*config.json"),
-        (lambda f: (f / "config.json").write_text("{"), "cannot be loaded"),
+        (lambda f: (f / "config.json").write_text("{", encoding="utf-8"), "cannot be loaded"),
         (lambda f: (f / "model.safetensors").unlink(), "no file named model.safetensors"),
         (lambda f: (f / "preprocessor_config.json").unlink(), "containing a preprocessor_config"),
         (lambda f: (f / "model.safetensors").write_bytes(b"half"), "cannot be loaded"),
@@ -170,7 +172,7 @@ def test_damaged_folders(copy, damage, message):
 
 def test_code_in_a_folder_is_not_run(copy):
     edit(copy, auto_map={"AutoModel": "evil.Model", "AutoConfig": "evil.Config"})
-    (copy / "evil.py").write_text("raise SystemExit('executed')")
+    (copy / "evil.py").write_text("raise SystemExit('executed')", encoding="utf-8")
     preprocess(copy, auto_map={"AutoImageProcessor": "evil.Processor"})
     assert load_dinov2(copy, device="cpu").dim == 48
 

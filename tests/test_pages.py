@@ -22,7 +22,9 @@ def notebook(*texts):
 
 @pytest.fixture
 def project(tmp_path):
-    (tmp_path / "pyproject.toml").write_text((ROOT / "pyproject.toml").read_text())
+    (tmp_path / "pyproject.toml").write_text(
+        (ROOT / "pyproject.toml").read_text(encoding="utf-8"), encoding="utf-8"
+    )
     return Project(tmp_path, "setup")
 
 
@@ -68,7 +70,9 @@ def test_lesson_evidence_and_index_link_each_other(project, pair):
 def test_the_index_says_which_of_a_pair_has_failed(project, pair):
     lesson, evidence = pair
     failed = [Execution(EVIDENCE, evidence, COSTS, "ValueError: <no>")]
-    index = write_pages(project, failed, {"01.a": 0.5}, {LESSON: lesson}).read_text()
+    index = write_pages(project, failed, {"01.a": 0.5}, {LESSON: lesson}).read_text(
+        encoding="utf-8"
+    )
     assert "What was measured failed</span> ValueError: &lt;no&gt;" in index
     assert "0.500" not in index
 
@@ -76,13 +80,13 @@ def test_the_index_says_which_of_a_pair_has_failed(project, pair):
 def test_what_was_executed_last_is_shown_while_it_is_current(project, pair):
     _, committed = pair
     (project.root / "data").mkdir()
-    (project.root / "data" / "MANIFEST.sha256").write_text("no data\n")
+    (project.root / "data" / "MANIFEST.sha256").write_text("no data\n", encoding="utf-8")
     for path, text in (
         (project.source(EVIDENCE), "# %%\n1 + 1\n"),
         (project.notebook(EVIDENCE), nbformat.writes(committed)),
     ):
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
+        path.write_text(text, encoding="utf-8")
     shown = notebooks.last_executed(project, EVIDENCE)
     assert shown.cells[0].source == committed.cells[0].source
     current = pairing.fingerprint(project, pairing.read_source(project, EVIDENCE))
@@ -92,7 +96,7 @@ def test_what_was_executed_last_is_shown_while_it_is_current(project, pair):
     copy.parent.mkdir(parents=True)
     nbformat.write(fresh, copy)
     assert notebooks.last_executed(project, EVIDENCE).cells[0].source == "# Executed just now"
-    project.source(EVIDENCE).write_text("# %%\n1 + 2\n")
+    project.source(EVIDENCE).write_text("# %%\n1 + 2\n", encoding="utf-8")
     shown = notebooks.last_executed(project, EVIDENCE)
     assert shown.cells[0].source == committed.cells[0].source
 

@@ -124,8 +124,10 @@ def test_truncated_files(picture, tmp_path):
 
 
 def test_what_is_no_picture(tmp_path, monkeypatch):
-    (tmp_path / "a.png").write_text("hello")
-    (tmp_path / "b.png").write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n")
+    (tmp_path / "a.png").write_text("hello", encoding="utf-8")
+    (tmp_path / "b.png").write_text(
+        "%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", encoding="utf-8"
+    )
     (tmp_path / "c.png").mkdir()
     Image.new("RGB", (30, 30)).save(tmp_path / "d.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 400)

@@ -66,7 +66,7 @@ def changed(changes):
 
 
 def theirs(config, image, folder):
-    (folder / "preprocessor_config.json").write_text(json.dumps(config))
+    (folder / "preprocessor_config.json").write_text(json.dumps(config), encoding="utf-8")
     processor = AutoImageProcessor.from_pretrained(folder, backend="pil")
     return processor, processor(image, return_tensors="np")["pixel_values"][0]
 
@@ -129,7 +129,7 @@ def test_a_model_whose_processor_is_not_honoured_is_not_loaded(dinov2_folder, tm
     for file in dinov2_folder.iterdir():
         (tmp_path / file.name).write_bytes(file.read_bytes())
     config = PREPROCESSOR | {"size": {"longest_edge": 300}}
-    (tmp_path / "preprocessor_config.json").write_text(json.dumps(config))
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(config), encoding="utf-8")
     with pytest.raises(ModelError, match=r"size=.*longest_edge.*cannot be followed"):
         load_dinov2(tmp_path, device="cpu")
 

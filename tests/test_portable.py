@@ -15,6 +15,7 @@ OF_POSIX = {
     "uname",
 }
 FILES = [path for folder in FOLDERS for path in sorted((ROOT / folder).rglob("*.py"))]
+TESTS = sorted((ROOT / "tests").glob("*.py"))
 
 
 def name_of(function):
@@ -72,7 +73,7 @@ def test_what_opens_a_text_without_its_encoding(line, found):
 def test_every_text_is_opened_with_its_encoding():
     missing = [
         f"{path.relative_to(ROOT)}:{line}"
-        for path in FILES
+        for path in [*FILES, *TESTS, ROOT / "hatch_build.py"]
         for line in without_encoding(path.read_text(encoding="utf-8"))
     ]
     assert missing == []
@@ -96,9 +97,6 @@ def imported(node):
     if isinstance(node, ast.ImportFrom) and node.level == 0:
         return {node.module.partition(".")[0]}
     return set()
-
-
-TESTS = sorted((ROOT / "tests").glob("*.py"))
 
 
 @pytest.mark.parametrize(

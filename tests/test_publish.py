@@ -152,7 +152,7 @@ def test_documents_have_the_markers():
 
 def test_the_name_of_a_users_own_page_is_no_folder(tmp_path):
     (tmp_path / "pyproject.toml").write_text(
-        '[tool.dinov2-in-practice]\nrepository = "Owner/owner.github.io"\n'
+        '[tool.dinov2-in-practice]\nrepository = "Owner/owner.github.io"\n', encoding="utf-8"
     )
     assert launch.site(Project(tmp_path)) == "https://Owner.github.io/"
 

@@ -70,7 +70,7 @@ def test_a_failing_write_leaves_the_old_file(folder, monkeypatch):
     monkeypatch.setattr("pathlib.Path.replace", fail)
     with pytest.raises(OSError, match="disk full"):
         record("01.a", 2)
-    assert json.loads((folder / "tiny.json").read_text()) == {"01.a": 1}
+    assert json.loads((folder / "tiny.json").read_text(encoding="utf-8")) == {"01.a": 1}
 
 
 RECORDS_MANY = """

@@ -222,7 +222,9 @@ def test_the_classes_are_those_of_the_renderer():
 
 @pytest.mark.parametrize("name", ["../secret.webp", "/etc/hostname", "images/../../secret.webp"])
 def test_a_file_name_must_not_lead_out_of_the_folder(tmp_path, name):
-    (tmp_path / "metadata.jsonl").write_text(json.dumps({"file_name": name, "objects": []}))
+    (tmp_path / "metadata.jsonl").write_text(
+        json.dumps({"file_name": name, "objects": []}), encoding="utf-8"
+    )
     with pytest.raises(ValueError, match="leads out of the folder"):
         read_scenes(tmp_path).image(0)
 
@@ -231,7 +233,7 @@ def test_a_file_name_must_not_lead_out_of_the_folder(tmp_path, name):
     "name", [r"..\secret.webp", r"C:\secret.webp", r"images\..\..\a.webp", ".."]
 )
 def test_nor_may_it_in_the_ways_of_windows(tmp_path, name):
-    (tmp_path / "metadata.jsonl").write_text(json.dumps({"file_name": name}))
+    (tmp_path / "metadata.jsonl").write_text(json.dumps({"file_name": name}), encoding="utf-8")
     with pytest.raises(ValueError, match="leads out of the folder"):
         read_scenes(tmp_path).image(0)
 
@@ -251,18 +253,22 @@ def test_links_to_files_may_lead_anywhere(root, tmp_path_factory):
 
 def test_a_table_written_on_windows(root):
     table = root / "scenes" / "train" / "metadata.jsonl"
-    table.write_text(table.read_text().replace("images/", r"images\\"), encoding="utf-8")
+    table.write_text(
+        table.read_text(encoding="utf-8").replace("images/", r"images\\"), encoding="utf-8"
+    )
     assert load_scenes("train").image(0).size == (SIZE, SIZE)
 
 
 def test_blank_lines_and_objects_of_null(tmp_path):
     lines = ['{"file_name": "a.png", "objects": null, "label": "x"}', "", '{"file_name": "b.png"}']
-    (tmp_path / "metadata.jsonl").write_text("\n".join([*lines, "", "  ", ""]))
+    (tmp_path / "metadata.jsonl").write_text("\n".join([*lines, "", "  ", ""]), encoding="utf-8")
     scenes = read_scenes(tmp_path)
     assert len(scenes) == 2 and len(scenes.select(n_objects=0)) == 2
     assert len(scenes.select(label="x")) == 1
     for wrong in ('"cup"', "3", '["cup"]', '{"class": "cup"}'):
-        (tmp_path / "metadata.jsonl").write_text(f'{{"file_name": "a.png", "objects": {wrong}}}')
+        (tmp_path / "metadata.jsonl").write_text(
+            f'{{"file_name": "a.png", "objects": {wrong}}}', encoding="utf-8"
+        )
         with pytest.raises(ValueError, match=r"line 1: 'objects' are not a list"):
             read_scenes(tmp_path)
 

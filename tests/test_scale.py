@@ -24,7 +24,7 @@ def source(tmp_path_factory, picture):
     for i in range(20):
         place = root / "sub" if i % 2 else root
         picture(60 + i, 50, seed=i).save(place / f"{i:02d} [1] ü.png")
-    (root / "_broken.jpg").write_text("no picture")
+    (root / "_broken.jpg").write_text("no picture", encoding="utf-8")
     (root / "sub" / "empty.png").touch()
     (root / ".hidden.png").touch()
     (root / "secret.png").symlink_to(os.devnull)

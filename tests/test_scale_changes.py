@@ -25,7 +25,7 @@ def source(tmp_path, picture):
     folder.mkdir()
     for i in range(9):
         picture(50, 50, seed=i).save(folder / f"{i}.bmp")
-    (folder / "9.bmp").write_text("no picture")
+    (folder / "9.bmp").write_text("no picture", encoding="utf-8")
     return folder
 
 
@@ -187,7 +187,9 @@ def test_another_configuration_needs_another_folder(
     model = shutil.copytree(dinov2_folder, tmp_path / "moved")
     assert extract_dataset(source, out, model, part=4).made == 0  # the name is not the model
     path = model / file
-    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    path.write_text(
+        json.dumps(json.loads(path.read_text(encoding="utf-8")) | change), encoding="utf-8"
+    )
     with pytest.raises(ValueError, match=f"made with other {named}: name another folder"):
         extract_dataset(source, out, model, part=4)
 
@@ -200,7 +202,7 @@ def test_other_code_needs_another_folder(source, out, dinov2_folder, monkeypatch
 
 def test_a_dataset_of_before_is_said(source, dinov2_folder, tmp_path):
     old = {"pictures": "0", "parts": 1, "model": "plain", "weights": "0", "patches": False}
-    (tmp_path / "_dataset.json").write_text(json.dumps(old))
+    (tmp_path / "_dataset.json").write_text(json.dumps(old), encoding="utf-8")
     with pytest.raises(ValueError, match=r"other format, code, .*: name another folder"):
         extract_dataset(source, tmp_path, dinov2_folder)
 

@@ -122,6 +122,13 @@ def test_every_public_name_is_on_a_page_of_the_api():
             assert re.search(rf"^\.\. auto\w+:: [\w.]+\.{name}$", text, re.M), f"{module}.{name}"
 
 
+@pytest.mark.parametrize("module", ["dinov2_helpers", "dinov2_helpers.techniques", "dinov2_scale"])
+def test_every_public_name_has_an_example(module):
+    room = importlib.import_module(module)
+    without = [name for name in room.__all__ if ">>> " not in inspect.getdoc(getattr(room, name))]
+    assert without == []
+
+
 def test_no_name_is_described_twice():
     described = re.findall(r"^\.\. auto\w+:: (\S+)$", "\n".join(reference.pages().values()), re.M)
     assert len(described) == len(set(described))
@@ -152,8 +159,8 @@ def files_of_examples(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", with_examples())
-def test_the_examples_of_the_api_are_true(name, monkeypatch, files_of_examples):
-    monkeypatch.setattr(logging.getLogger("dinov2_helpers"), "disabled", True)
+def test_the_examples_of_the_api_are_true(name, caplog, files_of_examples):
+    caplog.set_level(logging.CRITICAL, logger="dinov2_helpers")
     module = importlib.import_module(name)
     names = vars(importlib.import_module("dinov2_helpers")) | vars(module)
     found = doctest.testmod(module, extraglobs=names, optionflags=doctest.ELLIPSIS)

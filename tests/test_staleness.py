@@ -38,7 +38,7 @@ def project(tmp_path):
     for name, text in FILES.items():
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
+        path.write_text(text, encoding="utf-8")
     project = Project(tmp_path, "setup")
     for stem in project.stems():
         notebook = pairing.read_source(project, stem)
@@ -54,9 +54,9 @@ def stale(project):
 
 def edit(project, name, old, new):
     path = project.root / name
-    text = path.read_text()
+    text = path.read_text(encoding="utf-8")
     assert old in text
-    path.write_text(text.replace(old, new))
+    path.write_text(text.replace(old, new), encoding="utf-8")
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def test_other_code_or_data_makes_the_notebooks_that_use_it_stale(
 
 
 def test_a_module_that_comes_and_is_imported_makes_outputs_stale(project):
-    (project.root / "dinov2_helpers" / "late.py").write_text("LATE = 1\n")
+    (project.root / "dinov2_helpers" / "late.py").write_text("LATE = 1\n", encoding="utf-8")
     assert stale(project) == []
     edit(
         project, "dinov2_helpers/numbers.py", "ONE = 1", "from dinov2_helpers import late\nONE = 1"

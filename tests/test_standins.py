@@ -61,7 +61,10 @@ def test_names_of_the_hub_resolve_offline_at_the_pinned_revision(cache, offline)
         assert all(path.resolve().parent == (home / "blobs").resolve() for path in files)
         assert not any(path.suffix in (".bin", ".ckpt", ".pt") for path in files)
     index = snapshot / "model_index.json"
-    assert json.loads(index.read_text())["safety_checker"][1] == "StableDiffusionSafetyChecker"
+    assert (
+        json.loads(index.read_text(encoding="utf-8"))["safety_checker"][1]
+        == "StableDiffusionSafetyChecker"
+    )
 
 
 def test_what_is_there_is_not_made_again(cache):

@@ -88,16 +88,22 @@ def test_a_new_version_takes_the_place_of_the_old_and_others_stay(folder, dinov2
 
 
 def _change(path, **changes):
-    record = json.loads(path.read_text())
-    path.write_text(json.dumps(record | changes))
+    record = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps(record | changes), encoding="utf-8")
 
 
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [
         (lambda folder: (folder / f"{KIND}.json").unlink(), "holds no search-thing"),
-        (lambda folder: (folder / f"{KIND}.json").write_text("{"), "cannot be read"),
-        (lambda folder: (folder / f"{KIND}.json").write_text("[]"), "cannot be read"),
+        (
+            lambda folder: (folder / f"{KIND}.json").write_text("{", encoding="utf-8"),
+            "cannot be read",
+        ),
+        (
+            lambda folder: (folder / f"{KIND}.json").write_text("[]", encoding="utf-8"),
+            "cannot be read",
+        ),
         (lambda folder: _change(folder / f"{KIND}.json", format=99), "later version"),
         (lambda folder: _change(folder / f"{KIND}.json", arrays="../x"), "outside its folder"),
         (lambda folder: next(folder.glob("*.safetensors")).write_bytes(b"abc"), "damaged"),

@@ -101,7 +101,7 @@ def test_a_file_with_another_time_and_the_same_content_keeps_its_vectors(index, 
 
 def test_bad_pictures_are_reported_and_the_others_are_there(index, few, caplog):
     (few / "broken.png").write_bytes(b"no picture")
-    (few / "note.txt").write_text("no picture either")
+    (few / "note.txt").write_text("no picture either", encoding="utf-8")
     added = index.add(few)
     assert added.new == 8 and len(index) == 8
     assert [one.name.endswith("broken.png") for one in added.skipped] == [True]

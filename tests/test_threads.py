@@ -21,7 +21,7 @@ def write(root, files):
     for name, text in files.items():
         file = root / name
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text + "\n")
+        file.write_text(text + "\n", encoding="utf-8")
 
 
 V1 = "4:memory:/a\n3:cpu,cpuacct:/a/b\n1:name=systemd:/"

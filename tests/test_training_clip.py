@@ -55,7 +55,7 @@ def material(tmp_path):
     several = [facts(toy("cat", "blue", 30.0), toy("boat", "red", 190.0))] * 6
     for name, rows in (("toys", single), ("multi", several)):
         lines = "".join(json.dumps(row) + "\n" for row in rows)
-        (tmp_path / name / "00000.jsonl").write_text(lines)
+        (tmp_path / name / "00000.jsonl").write_text(lines, encoding="utf-8")
     return tmp_path
 
 
@@ -191,6 +191,6 @@ def test_the_command_line_changes_the_recipe_and_keeps_the_log(recipe, tmp_path,
     assert (changed.steps, changed.seed, arguments.log_every) == (9, 5, 7)
     for step in (1, 2):
         write_log(tmp_path, [{"step": step}])
-    lines = (tmp_path / "log.jsonl").read_text().splitlines()
+    lines = (tmp_path / "log.jsonl").read_text(encoding="utf-8").splitlines()
     assert [json.loads(line)["step"] for line in lines] == [1, 2]
     assert capsys.readouterr().out.splitlines() == lines

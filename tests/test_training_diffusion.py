@@ -68,7 +68,7 @@ def shards(tmp_path):
     views = [facts(toy()), facts(toy(), framing="wide")]
     two = facts(toy("cat", "blue", 30.0), toy("boat", "red", 190.0), framing="wide")
     for name, row in {"toys": {"views": views}, "multi": two}.items():
-        (tmp_path / name / "00000.jsonl").write_text((json.dumps(row) + "\n") * 6)
+        (tmp_path / name / "00000.jsonl").write_text((json.dumps(row) + "\n") * 6, encoding="utf-8")
     return tmp_path
 
 

@@ -180,6 +180,9 @@ def test_export_writes_a_model_that_transformers_loads(recipe, material, tmp_pat
     export(training.teacher.backbone, tmp_path / "model")
     model = AutoModel.from_pretrained(tmp_path / "model", dtype=torch.float32)
     processor = AutoImageProcessor.from_pretrained(tmp_path / "model", backend="pil")
-    assert json.loads((tmp_path / "model/config.json").read_text())["model_type"] == "dinov2"
+    assert (
+        json.loads((tmp_path / "model/config.json").read_text(encoding="utf-8"))["model_type"]
+        == "dinov2"
+    )
     pixels = processor(np.zeros((224, 224, 3), np.uint8), return_tensors="pt")["pixel_values"]
     assert model(pixels).last_hidden_state.shape == (1, 257, 24)

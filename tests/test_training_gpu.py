@@ -42,7 +42,9 @@ def material(tmp_path):
         shard.parent.mkdir(parents=True, exist_ok=True)
         np.save(shard, pictures)
         lines = [{"views": one} if len(one) > 1 else one[0] for one in shown]
-        shard.with_suffix(".jsonl").write_text("".join(json.dumps(one) + "\n" for one in lines))
+        shard.with_suffix(".jsonl").write_text(
+            "".join(json.dumps(one) + "\n" for one in lines), encoding="utf-8"
+        )
     return tmp_path / "pairs"
 
 
@@ -113,15 +115,15 @@ def test_a_run_without_a_model_cannot_be_released(tmp_path):
 def test_a_released_model_has_its_log_and_notes(tmp_path):
     run, folder = tmp_path / "run", tmp_path / "models" / "clip-tiny"
     (run / "model").mkdir(parents=True)
-    (run / "model" / "config.json").write_text("{}")
-    (run / "log.jsonl").write_text('{"step": 1}\n')
+    (run / "model" / "config.json").write_text("{}", encoding="utf-8")
+    (run / "log.jsonl").write_text('{"step": 1}\n', encoding="utf-8")
     release(run, folder)
-    assert "training.clip.train" in (folder / "run_notes.md").read_text()
-    (run / "run_notes.md").write_text("It was stopped twice.")
+    assert "training.clip.train" in (folder / "run_notes.md").read_text(encoding="utf-8")
+    (run / "run_notes.md").write_text("It was stopped twice.", encoding="utf-8")
     release(run, folder)
     names = ["config.json", "run_notes.md", "training_log.jsonl"]
     assert sorted(path.name for path in folder.iterdir()) == names
-    assert (folder / "run_notes.md").read_text() == "It was stopped twice."
+    assert (folder / "run_notes.md").read_text(encoding="utf-8") == "It was stopped twice."
 
 
 @pytest.mark.weekly

@@ -64,7 +64,7 @@ def material(dinov2, tmp_path_factory):
     }  # fmt: skip
     for name, lines in rows.items():
         text = "".join(json.dumps(line) + "\n" for line in lines)
-        (pictures / name / "00000.jsonl").write_text(text)
+        (pictures / name / "00000.jsonl").write_text(text, encoding="utf-8")
         target = features / name / "00000.safetensors"
         describe_shard(dinov2, SHA256, pictures / name / "00000.npy", target)
     return pictures, features
@@ -215,15 +215,15 @@ def test_texts_without_end_or_none_at_all_are_refused(trained, capsys):
 
 def test_the_weights_of_another_dinov2_are_refused(trained, tmp_path, capsys):
     _, folder = trained
-    config = json.loads((folder / "config.json").read_text())
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     config["dinov2"]["sha256"] = "0" * 64
-    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
     with pytest.raises(ModelError, match=r"SHA-256 0000.*training\.lit\.train"):
         load_lit(folder)
     beside = folder.parent / "dinov2-other"
     shutil.copytree(DINOV2, beside)
     config["dinov2"] = {"name": "dinov2-other", "sha256": SHA256}
-    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
     assert load_lit(folder).dinov2.name == "dinov2-other"
     shutil.rmtree(beside)
     with pytest.raises(ModelError, match="which is not in"):
@@ -247,10 +247,10 @@ def test_folders_of_other_models_and_incomplete_ones_are_refused(trained, tmp_pa
 )
 def test_a_config_that_says_too_little_is_refused(trained, changed, capsys):
     path = trained[1] / "config.json"
-    config = json.loads(path.read_text())
+    config = json.loads(path.read_text(encoding="utf-8"))
     if isinstance(changed, dict) and "model_type" not in changed:
         changed = config | changed
-    path.write_text(json.dumps(changed))
+    path.write_text(json.dumps(changed), encoding="utf-8")
     with pytest.raises(ModelError, match="model"):
         load_lit(trained[1], device="cpu")
 
@@ -360,11 +360,11 @@ def test_the_card_is_written_from_what_lies_beside_the_model(trained):
     folder = trained[1]
     results = shares({key + suffix: np.array([True, False]) for key in card.ROWS
                       for suffix in card.COLUMNS})  # fmt: skip
-    (folder / "evaluation.json").write_text(json.dumps(results))
+    (folder / "evaluation.json").write_text(json.dumps(results), encoding="utf-8")
     entry = {"step": 7, "seconds": 120.0, "pictures": 12, "contrast": 1.0}
     entry |= {key + suffix: 0.5 for key in ("class", "caption_recall_at_5")
               for suffix in card.COLUMNS}  # fmt: skip
-    (folder / "training_log.jsonl").write_text((json.dumps(entry) + "\n") * 2)
+    (folder / "training_log.jsonl").write_text((json.dumps(entry) + "\n") * 2, encoding="utf-8")
     card.draw(folder)
     card.write(folder)
     text = (folder / "README.md").read_text(encoding="utf-8")
@@ -394,7 +394,7 @@ def test_a_head_for_patches_learns_from_captions(recipe, trained, material, tmp_
     lit = load_lit(trained[1], device="cpu")
     keep_patches(lit, material[0], tmp_path, every=1)
     patches = np.load(tmp_path / "patches.npy")
-    lines = (tmp_path / "facts.jsonl").read_text().splitlines()
+    lines = (tmp_path / "facts.jsonl").read_text(encoding="utf-8").splitlines()
     assert patches.shape == (12, 256, lit.dinov2.dim) and len(lines) == 12
     options = dataclasses.replace(recipe, place_steps=40, place_batch=12)
     training = PlaceTraining(options, lit, patches, list(map(json.loads, lines)))

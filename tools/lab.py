@@ -1,10 +1,11 @@
 """Opens the notebooks in JupyterLab: `make lab`, or `python -m tools.lab [OPTIONS OF JUPYTERLAB]`.
 
-What opens are copies in lab/, a folder that git ignores, with the pictures and documents that the
-notebooks link to. Saving one, as JupyterLab also does by itself, changes no tracked file, so that a
-later `git pull` finds nothing in its way; numbers that they record go to lab/results. Copies that
-nobody has changed are renewed each time; one that a reader has worked in is never touched again,
-and is named when the course has a newer one. `make clean` leaves the folder alone.
+The first page is notebooks/README.md. What opens are copies in lab/, a folder that git ignores,
+laid out as the checkout is, with what the notebooks and documents link to. Saving one, as
+JupyterLab also does by itself, changes no tracked file, so that a later `git pull` finds nothing
+in its way; numbers that they record go to lab/results. Copies that nobody has changed are renewed
+each time; one that a reader has worked in is never touched again, and is named when the course has
+a newer one. `make clean` leaves the folder alone.
 """
 
 import hashlib
@@ -22,11 +23,29 @@ from tools.project import Project
 
 LEDGER = ".copied.json"
 """File in lab/ that holds the SHA-256 of each copy as it was made."""
+COPIED = (
+    "notebooks/**/*.ipynb",
+    "notebooks/figures/*",
+    links.WELCOME,
+    "docs/*",
+    "README*.md",
+    "CONTRIBUTING.md",
+    "LICENSE",
+    "environment.yml",
+    "benchmarks/results/growth.png",
+    "benchmarks/results/quality_zero_shot.json",
+    "data/README.md",
+    "data/models/clip-tiny/run_notes.md",
+    "dinov2_helpers/photographs.json",
+)
+"""Patterns of what is copied: what readers work in, what they read, and what both link to."""
+SETTINGS = Path(__file__).parent / "jupyter"
+"""Settings that yield to the reader's own: Markdown opens as it reads, not as it is typed."""
 
 
 def files(project: Project) -> Iterator[Path]:
     """What is copied, relative to the checkout: notebooks, and what they show and link to."""
-    for pattern in ("notebooks/**/*.ipynb", "notebooks/figures/*", "docs/*", "README*.md"):
+    for pattern in COPIED:
         for path in sorted(project.root.glob(pattern)):
             if path.is_file():
                 yield path.relative_to(project.root)
@@ -71,15 +90,17 @@ def _sha256(content: bytes) -> str:
 
 
 def command(project: Project, options: Sequence[str]) -> list[str]:
-    """The command that opens JupyterLab, at the notebooks, with what they link to within reach."""
-    folder = ["--notebook-dir", str(project.lab), "--LabApp.default_url=/lab/tree/notebooks"]
+    """The command that opens JupyterLab on the welcome page, with all that it links to in reach."""
+    folder = ["--notebook-dir", str(project.lab), f"--LabApp.default_url=/lab/tree/{links.WELCOME}"]
     return [sys.executable, "-m", "jupyterlab", *folder, *options]
 
 
 def environment(project: Project) -> dict[str, str]:
     """Variables of the server and its kernels; DINOV2_RESULTS stays where it is set."""
     results = {"DINOV2_RESULTS": str(project.lab / "results")}
-    return {**results, **os.environ, **thread_environment()}
+    settings = [os.environ.get("JUPYTER_CONFIG_PATH", ""), str(SETTINGS)]
+    paths = {"JUPYTER_CONFIG_PATH": os.pathsep.join(filter(None, settings))}
+    return {**results, **os.environ, **paths, **thread_environment()}
 
 
 def main(options: Sequence[str] | None = None) -> int:

@@ -120,6 +120,13 @@ def stream_features(
 
     Raises:
         FileNotFoundError, MemoryError, TypeError, ValueError: As `extract_features`.
+
+    Example:
+        >>> for features in stream_features(load_dinov2("tiny"), photographs(), chunk=5):
+        ...     print(features.cls.shape, "from picture", features.index[0])
+        (5, 192) from picture 0
+        (5, 192) from picture 5
+        (3, 192) from picture 10
     """
     if chunk < 1:
         raise ValueError(f"chunk={chunk}: it must be 1 or more")

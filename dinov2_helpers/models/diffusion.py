@@ -34,6 +34,11 @@ def load_diffusion(
         name_or_path: As for `load_dinov2`.
         device: As for `load_dinov2`.
         dtype: As for `load_dinov2`; one that torch does not have is a ValueError.
+
+    Example:
+        >>> pipeline = load_diffusion("tiny")
+        >>> pipeline("a red car on grass", num_inference_steps=2).images[0].size
+        (64, 64)
     """
     import torch
     from safetensors import SafetensorError

@@ -7,7 +7,15 @@ from typing import NamedTuple
 
 
 class ModelError(Exception):
-    """A model that cannot be had or is of another kind; the text says what to do."""
+    """A model that cannot be had or is of another kind; the text says what to do.
+
+    Example:
+        >>> try:
+        ...     load_clip(data_dir() / "models" / "dinov2-tiny")
+        ... except ModelError as error:
+        ...     print(error)
+        dinov2-tiny is not a CLIP: its model_type is 'dinov2'
+    """
 
 
 class Profile(NamedTuple):

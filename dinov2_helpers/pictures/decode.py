@@ -54,7 +54,15 @@ _check_pillow(PIL.__version__)
 
 
 class ImageError(ValueError):
-    """A picture that cannot be used: its `name`, and the `reason` with what to do."""
+    """A picture that cannot be used: its `name`, and the `reason` with what to do.
+
+    Example:
+        >>> try:
+        ...     open_image("holiday/notes.txt")
+        ... except ImageError as error:
+        ...     print(error.reason)
+        cannot be used: cannot identify image file ...; replace or convert it
+    """
 
     def __init__(self, name: str | os.PathLike[str], reason: str) -> None:
         super().__init__(f"{printable(name)}: {reason}")

@@ -174,6 +174,10 @@ def iter_images(folder: str | os.PathLike[str]) -> Iterator[Path]:
 
     Raises:
         FileNotFoundError, NotADirectoryError: As `list_images`.
+
+    Example:
+        >>> [path.name for path in iter_images("holiday")]
+        ['3.png']
     """
     left_out = list[LeftOut]()
     root, empty = _existing(folder), True

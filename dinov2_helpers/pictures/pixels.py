@@ -182,6 +182,10 @@ def to_pixels(
 
     Raises:
         ImageError: More than `MAX_PIXELS` once scaled, before the crop; or less than one patch.
+
+    Example:
+        >>> to_pixels(photographs()["brick"], load_dinov2("tiny"), size=448).shape
+        (3, 448, 448)
     """
     if not all(image.size):
         raise ImageError(f"picture of {image.width}x{image.height} px", "has no pixels")

@@ -47,6 +47,15 @@ class AnomalyScores:
         skipped: The pictures that could not be used.
         pixel_threshold: What a map exceeds where it is called flawed.
         blur: Of maps, in pixels of a picture whose shortest side is 224.
+
+    Example:
+        >>> from dinov2_helpers import load_dinov2, photographs
+        >>> brick = photographs()["brick"]
+        >>> good = [brick.crop((x, 0, x + 128, 128)) for x in range(0, 320, 64)]
+        >>> detector = AnomalyDetector(load_dinov2("tiny"), size=112, false_alarms=0.2).fit(good)
+        >>> found = detector.score(good[:2])
+        >>> found.flawed.tolist(), found.map(0).shape, bool(found.mask(0).any())
+        ([False, False], (128, 128), False)
     """
 
     values: NDArray[np.float64]

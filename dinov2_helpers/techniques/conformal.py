@@ -27,6 +27,11 @@ class ConformalThreshold:
         alpha: Share of false alarms that was asked for, between 0 and 1.
         holds: Whether n scores can promise it: n >= 1 / alpha - 1. If not, `value` is the highest
             of them, which promises 1 / (n + 1).
+
+    Example:
+        >>> line = threshold(range(100), alpha=0.05)
+        >>> line.value, line.rank, line.holds
+        (95.0, 96, True)
     """
 
     value: float

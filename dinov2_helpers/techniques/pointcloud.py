@@ -93,6 +93,14 @@ def focal_of_photo(path: str | os.PathLike[str]) -> float | None:
 
     Raises:
         OSError: It cannot be read.
+
+    Example:
+        >>> from PIL import Image
+        >>> exif = Image.Exif()
+        >>> exif.get_ifd(0x8769)[0xA405] = 26  # millimetres on 35 mm film, as a phone writes it
+        >>> Image.new("RGB", (4000, 3000)).save("phone.jpg", exif=exif)
+        >>> round(focal_of_photo("phone.jpg"))
+        3005
     """
     from PIL import Image
 

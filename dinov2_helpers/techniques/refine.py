@@ -131,6 +131,13 @@ class GuidedFilter:
 
     Raises:
         ValueError: One of them is out of its range.
+
+    Example:
+        >>> unsure = np.tile([0.9, 0.7, 0.6, 0.4, 0.3, 0.1], (6, 1))
+        >>> lab = np.zeros((6, 6, 3))
+        >>> lab[:, 3:] = 60  # the picture has an edge in its middle
+        >>> print(GuidedFilter()(unsure, lab)[0].round(1))
+        [0.7 0.7 0.7 0.3 0.3 0.3]
     """
 
     radius: int = 8
