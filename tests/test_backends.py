@@ -352,3 +352,25 @@ def test_nobody_is_told(dinov2_folder, picture, monkeypatch):
 
 def test_clip_is_no_dinov2(clip_folder):
     assert load_clip(clip_folder, device="cpu").encoder.name in ("torch", "onednn")
+
+
+@pytest.mark.parametrize("layers", [(), (0, -1)])
+def test_a_compiled_model_gives_the_same(dinov2_folder, pictures, layers):
+    """As docs/scaling.md says for GPUs; here without the generated code, which needs a compiler."""
+    expected = extract_features(load_dinov2(dinov2_folder, device="cpu"), pictures, layers=layers)
+    model = load_dinov2(dinov2_folder, device="cpu", backend="torch")
+    before = model.encoder.fingerprint()
+    used = []
+
+    def spy(graph, _):
+        used.append(graph)
+        return graph.forward
+
+    model.model.compile(backend=spy)
+    found = extract_features(model, pictures, layers=layers)
+    assert used
+    assert differ(found.cls, expected.cls) < CLOSE
+    assert differ(found.patches, expected.patches) < CLOSE
+    for layer in layers:
+        assert differ(found.layers[layer].patches, expected.layers[layer].patches) < CLOSE
+    assert model.encoder.fingerprint() == before
