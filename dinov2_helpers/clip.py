@@ -37,8 +37,9 @@ class Clip(Model):
     def embed_images(self, images: Any, **options: Any) -> Embeddings:
         """Embed pictures; those that cannot be read are reported and left out.
 
-        `images`, `batch_size`, `cache`, `progress` and errors are as for `extract_features`. The
-        numbers, whatever the batch, are those of transformers' processor and model to 1e-5.
+        `images`, `exact`, `batch_size`, `cache`, `progress` and errors are as for
+        `extract_features`. The numbers, whatever the batch, are those of transformers' processor
+        and model to 1e-5; of large JPEG files they are so with `exact`.
         """
         found = extract_features(self, images, patches=False, **options)
         vectors = found.cls / np.linalg.norm(found.cls, axis=1, keepdims=True)

@@ -118,7 +118,8 @@ class Lit:
 
         Args:
             images: As for `extract_features`.
-            **options: `size`, `fit`, `batch_size`, `cache`, `progress` of `extract_features`.
+            **options: `size`, `fit`, `exact`, `batch_size`, `cache`, `progress` of
+                `extract_features`.
 
         Raises:
             ValueError: No picture can be read.

@@ -124,7 +124,7 @@ def extract_dataset(
         column: Column of the bytes, where Parquet files have several.
         ids: Whether ids of rows of Parquet files are theirs ("source") or their places ("row").
         retry_waits: Seconds between tries.
-        settings: Of `extract_features`: size, fit, batch_size, and no others.
+        settings: Of `extract_features`: size, fit, exact, batch_size, and no others.
 
     Raises:
         ModelError: The model cannot be had.
@@ -319,9 +319,9 @@ def _check(engine: str, part: int, patches: bool, settings: dict[str, Any]) -> N
         raise ValueError(
             f"patches=True needs fit='crop', not {settings['fit']!r}: one grid for all"
         )
-    if others := settings.keys() - {"size", "fit", "batch_size"}:
+    if others := settings.keys() - {"size", "fit", "exact", "batch_size"}:
         raise TypeError(
-            f"{sorted(others)}: of the settings only size, fit and batch_size are known"
+            f"{sorted(others)}: of the settings only size, fit, exact and batch_size are known"
         )
     if engine not in ("local", "ray"):
         raise ValueError(f"engine {engine!r} is neither 'local' nor 'ray'")
@@ -350,6 +350,7 @@ def _depends_on(job: Job, listing: Listing) -> dict[str, Any]:
         "dtype": job.dtype,
         "fit": job.settings.get("fit", "crop"),
         "size": job.settings.get("size"),
+        "exact": job.settings.get("exact", False),
         "patches": job.patches,
         "column": listing.column,
         "ids": job.ids,

@@ -69,10 +69,12 @@ def test_backends_agree(registers_folder, pictures, backend):
 
 
 @needs_onednn
-def test_auto_is_the_fast_one_where_it_can_be(dinov2_folder, clip):
-    assert load_dinov2(dinov2_folder, device="cpu").encoder.name == "onednn"
+@pytest.mark.parametrize(("capability", "name"), [("AVX2", "torch"), ("AVX512", "onednn")])
+def test_auto_is_the_fast_one(dinov2_folder, clip_folder, monkeypatch, capability, name):
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    assert load_clip(clip_folder, device="cpu").encoder.name == name
+    assert load_dinov2(dinov2_folder, device="cpu").encoder.name == name
     assert load_dinov2(dinov2_folder, device="cpu", dtype="bfloat16").encoder.name == "torch"
-    assert clip.encoder.name == "onednn"
 
 
 def test_backends_that_do_not_go_together(dinov2_folder, backend):
@@ -181,7 +183,7 @@ def test_hooks_see_what_they_would_see(dinov2_folder, pictures, watched):
 
 @needs_onednn
 def test_nothing_stays_after_a_call(dinov2_folder, pictures, monkeypatch):
-    model = load_dinov2(dinov2_folder, device="cpu")
+    model = load_dinov2(dinov2_folder, device="cpu", backend="onednn")
     laid_out = []
     lay_out = onednn.lay_out
 
@@ -203,7 +205,7 @@ def test_nothing_stays_after_a_call(dinov2_folder, pictures, monkeypatch):
 @needs_onednn
 def test_training_beside_a_call_has_its_gradients(dinov2_folder, pictures):
     """oneDNN's operator has none: another thread must not be given it."""
-    model = load_dinov2(dinov2_folder, device="cpu")
+    model = load_dinov2(dinov2_folder, device="cpu", backend="onednn")
     inside, trained = threading.Event(), threading.Event()
 
     def wait(*_):
@@ -223,6 +225,7 @@ def test_training_beside_a_call_has_its_gradients(dinov2_folder, pictures):
 
 @needs_onednn
 def test_clip_lays_out_what_sees_pictures_only(clip):
+    clip = dataclasses.replace(clip, backend="onednn")
     with clip.encoder.session(onednn.Inside(), 1):
         redirected = [name for name, m in clip.model.named_modules() if "forward" in vars(m)]
     assert redirected
@@ -349,3 +352,25 @@ def test_nobody_is_told(dinov2_folder, picture, monkeypatch):
 
 def test_clip_is_no_dinov2(clip_folder):
     assert load_clip(clip_folder, device="cpu").encoder.name in ("torch", "onednn")
+
+
+@pytest.mark.parametrize("layers", [(), (0, -1)])
+def test_a_compiled_model_gives_the_same(dinov2_folder, pictures, layers):
+    """As docs/scaling.md says for GPUs; here without the generated code, which needs a compiler."""
+    expected = extract_features(load_dinov2(dinov2_folder, device="cpu"), pictures, layers=layers)
+    model = load_dinov2(dinov2_folder, device="cpu", backend="torch")
+    before = model.encoder.fingerprint()
+    used = []
+
+    def spy(graph, _):
+        used.append(graph)
+        return graph.forward
+
+    model.model.compile(backend=spy)
+    found = extract_features(model, pictures, layers=layers)
+    assert used
+    assert differ(found.cls, expected.cls) < CLOSE
+    assert differ(found.patches, expected.patches) < CLOSE
+    for layer in layers:
+        assert differ(found.layers[layer].patches, expected.layers[layer].patches) < CLOSE
+    assert model.encoder.fingerprint() == before

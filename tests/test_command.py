@@ -111,6 +111,19 @@ def test_features_are_those_of_the_library(cli, pictures, dinov2, tmp_path):
     assert out == f"3 pictures x 48 numbers: {tmp_path / 'new' / 'f.npz'}\n"
 
 
+def test_exact_decodes_all_of_a_large_jpeg(cli, dinov2, tmp_path):
+    Image.effect_mandelbrot((1300, 1100), (-2, -1, 1, 1), 30).save(tmp_path / "a.jpg")
+    found = {}
+    for exact in (False, True):
+        words = ["embed", tmp_path / "a.jpg", "--size", "56", "--out", tmp_path / f"{exact}.npz"]
+        assert cli(*words, *["--exact"][: int(exact)])[0] == 0
+        with np.load(tmp_path / f"{exact}.npz") as file:
+            found[exact] = file["cls"]
+        wanted = extract_features(dinov2, tmp_path / "a.jpg", size=56, exact=exact)
+        np.testing.assert_allclose(found[exact], wanted.cls, atol=1e-5)
+    assert np.abs(found[True] - found[False]).max() > 1e-4
+
+
 def test_parquet_has_the_same_numbers(cli, pictures, dinov2, tmp_path, monkeypatch):
     monkeypatch.setattr(embed, "CHUNK", 2)
     options = ["--pooling", "both", "--patches", "--size", "56"]

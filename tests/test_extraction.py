@@ -7,10 +7,17 @@ import tracemalloc
 import numpy as np
 import pytest
 import torch
+from picture_files import noise
 from PIL import Image
 from transformers import pipeline
 
-from dinov2_helpers import extract_features, load_dinov2, open_image, stream_features
+from dinov2_helpers import (
+    extract_features,
+    load_dinov2,
+    open_image,
+    photographs,
+    stream_features,
+)
 from dinov2_helpers.extraction import batches, engine
 from dinov2_helpers.extraction.forward import Computer
 from dinov2_helpers.extraction.job import Job
@@ -417,19 +424,19 @@ def test_many_pictures_of_many_shapes(dinov2, picture, forwards, monkeypatch):
 def test_decoding_goes_on_while_the_model_computes(dinov2, pictures, monkeypatch):
     """The model waits here until a picture of the next batch is opened, in another thread."""
     opened = threading.Event()
-    opening, computing = engine.open_image, Computer._compute
+    opening, computing = engine.open_reduced, Computer._compute
 
-    def open_image(source, name):
+    def open_reduced(source, name, *, scaled_to):
         if name == "image 2":
             opened.set()
-        return opening(source, name)
+        return opening(source, name, scaled_to=scaled_to)
 
     def compute(*arguments):
         assert opened.wait(timeout=10)
         return computing(*arguments)
 
     monkeypatch.setattr(engine, "MAX_BATCH", 2)
-    monkeypatch.setattr(engine, "open_image", open_image)
+    monkeypatch.setattr(engine, "open_reduced", open_reduced)
     monkeypatch.setattr(Computer, "_compute", compute)
     assert len(extract_features(dinov2, pictures)) == 5
 
@@ -544,6 +551,60 @@ def test_cache_of_what_is_in_memory(dinov2, pictures, tmp_path, forwards):
     # the same bytes in another shape are another picture
     extract_features(dinov2, array.reshape(320, 240, 3), cache=tmp_path)
     assert forwards == [0, 0]
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory):
+    """A photograph enlarged to somewhat more than `LARGE` pixels, as a JPEG file."""
+    path = tmp_path_factory.mktemp("large") / "cat.jpg"
+    photographs()["cat"].resize((1501, 1003), Image.Resampling.BICUBIC).save(path, quality=90)
+    return path
+
+
+def test_a_large_jpeg_is_decoded_at_a_fraction_of_its_size(large, monkeypatch):
+    dinov2 = load_dinov2("tiny", device="cpu")
+    decoded = []
+    entering = engine.to_pixels
+
+    def to_pixels(opened, *arguments, **options):
+        decoded.append(opened.image.size)
+        return entering(opened, *arguments, **options)
+
+    monkeypatch.setattr(engine, "to_pixels", to_pixels)
+    exact = extract_features(dinov2, large, exact=True)
+    (chunk,) = stream_features(dinov2, [large.read_bytes()], exact=True)
+    found = extract_features(dinov2, large, size=112)
+    assert decoded == [(1501, 1003), (1501, 1003), (376, 251)]
+    assert differ(exact.cls, chunk.cls) < CLOSE
+    assert found.sizes.tolist() == exact.sizes.tolist() == [[1003, 1501]]
+    at_112 = extract_features(dinov2, large, size=112, exact=True)
+    assert differ(at_112.cls, found.cls) > 0
+    for one, other in ((at_112.cls, found.cls), (at_112.patches, found.patches)):
+        norms = np.linalg.norm(one, axis=-1) * np.linalg.norm(other, axis=-1)
+        assert ((one * other).sum(-1) / norms).min() > 0.999
+
+
+def test_a_picture_that_is_not_large_gives_the_same_numbers_bit_for_bit(dinov2, tmp_path):
+    side = 1023  # less than LARGE pixels
+    noise(side, side).save(tmp_path / "a.jpg")
+    one, other = (extract_features(dinov2, tmp_path / "a.jpg", exact=e) for e in (False, True))
+    assert np.array_equal(one.cls, other.cls)
+    assert np.array_equal(one.patches, other.patches)
+
+
+@pytest.mark.parametrize("first", [False, True])
+def test_a_cache_tells_reduced_from_exact(dinov2, large, tmp_path, forwards, first):
+    for exact, n in ((first, 1), (not first, 2), (first, 2), (not first, 2)):
+        extract_features(dinov2, large, size=112, exact=exact, cache=tmp_path)
+        assert len(forwards) == n
+
+
+def test_a_cache_tells_pictures_apart_that_only_their_size_tells_apart(dinov2, tmp_path, forwards):
+    """Both are decoded to 750x500 white pixels; but of one, the last column is half empty."""
+    for width in (1500, 1499):
+        Image.new("RGB", (width, 1000), "white").save(tmp_path / "a.jpg")
+        extract_features(dinov2, tmp_path / "a.jpg", size=112, cache=tmp_path / "cache")
+    assert len(forwards) == 2
 
 
 def test_a_cache_for_all_calls(dinov2, pictures, tmp_path, forwards, monkeypatch):

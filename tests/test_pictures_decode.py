@@ -560,3 +560,115 @@ def test_the_upright_size_is_known_without_decoding(picture, tmp_path, kind, ori
     assert decode.upright_size(path) == open_image(path).size == size
     assert decode.upright_size(path.read_bytes()) == size
     assert decode.upright_size(np.zeros((24, 40))) == (40, 24)
+
+
+# A fraction of the pixels
+
+
+def to_256(size):
+    """What a processor does: the shortest side to 256 pixels."""
+    width, height = size
+    return (256, 256 * height // width) if width < height else (256 * width // height, 256)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("size", [(1200, 1040), (1201, 1043)])
+def test_a_large_jpeg_is_opened_reduced_and_upright(orientation, size, picture):
+    """It is turned, and its box is where the picture as a whole is, corner by corner."""
+    stored = picture(12, 10).resize(size, Image.Resampling.BICUBIC)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = encoded(stored, "JPEG", quality=95, exif=exif)
+    whole = open_image(data)
+    opened = decode.open_reduced(data, scaled_to=lambda size: (size[0] // 8, size[1] // 8))
+    assert opened.size == whole.size
+    width, height = whole.size
+    assert opened.image.size == (-(-width // 4), -(-height // 4))
+    left, top, right, bottom = opened.box
+    assert (right - left, bottom - top) == (width / 4, height / 4)
+    assert left >= 0 and top >= 0 and right <= opened.image.width and bottom <= opened.image.height
+    one = opened.image.resize((130, 130), Image.Resampling.BICUBIC, opened.box)
+    same(one, whole.resize((130, 130), Image.Resampling.BICUBIC), 3)
+
+
+def test_where_a_reduced_picture_is_among_its_pixels():
+    """The white last column of 1201 is a quarter of the last of the 301 that are decoded."""
+    values = np.zeros((1000, 1201), np.uint8)
+    for orientation, (left, right) in {1: (0, 300.25), 2: (0.75, 301)}.items():
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        data = encoded(Image.fromarray(values), "JPEG", exif=exif)
+        opened = decode.open_reduced(data, scaled_to=lambda _: (150, 125))
+        assert opened.box == (left, 0, right, 250)
+
+
+@pytest.mark.parametrize(
+    ("size", "scaled", "decoded"),
+    [
+        ((1200, 900), (300, 225), (600, 450)),  # as many as twice, and no fewer
+        ((1200, 900), (301, 225), (1200, 900)),
+        ((1200, 900), (150, 112), (300, 225)),
+        ((1200, 900), (1, 1), (150, 113)),  # an eighth is the least
+        ((1200, 900), (0, 0), (150, 113)),
+        ((1200, 900), (1200, 900), (1200, 900)),
+        ((1200, 900), (2400, 1800), (1200, 900)),
+        ((1000, 1000), (10, 10), (1000, 1000)),  # not large
+        ((1024, 1024), (10, 10), (128, 128)),
+    ],
+)
+def test_how_much_is_decoded(size, scaled, decoded):
+    opened = decode.open_reduced(
+        encoded(Image.new("RGB", size), "JPEG"), scaled_to=lambda _: scaled
+    )
+    assert (opened.size, opened.image.size) == (size, decoded)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "WEBP", "TIFF"])
+def test_other_formats_are_decoded_whole(kind):
+    image = Image.new("RGB", (1200, 1000))
+    opened = decode.open_reduced(encoded(image, kind), scaled_to=to_256)
+    assert opened == decode.Opened(opened.image, (1200, 1000), (0, 0, 1200, 1000))
+    same(opened.image, image)
+
+
+def test_what_is_in_memory_is_taken_whole(tmp_path):
+    Image.new("RGB", (1200, 1000)).save(tmp_path / "a.jpg")
+    with Image.open(tmp_path / "a.jpg") as lazy:
+        for source in (lazy, np.asarray(lazy)):
+            assert decode.open_reduced(source, scaled_to=to_256).image.size == (1200, 1000)
+
+
+@pytest.mark.parametrize("mode", ["L", "CMYK"])
+def test_other_modes_are_reduced_too(mode, picture):
+    data = encoded(picture(12, 10).resize((1200, 1000)).convert(mode), "JPEG", quality=95)
+    opened = decode.open_reduced(data, scaled_to=lambda _: (150, 125))
+    assert opened.image.size == (300, 250)
+    same(opened.image.resize((30, 25)), open_image(data).resize((30, 25)), 3)
+
+
+def test_the_colour_profile_of_a_reduced_picture_is_followed(picture):
+    image = picture(12, 10).resize((1200, 1000))
+    data = encoded(image, "JPEG", quality=95, icc_profile=profile(P3))
+    opened = decode.open_reduced(data, scaled_to=lambda _: (150, 125))
+    assert opened.image.size == (300, 250)
+    same(opened.image.resize((30, 25)), open_image(data).resize((30, 25)), 3)
+    plain = encoded(image, "JPEG", quality=95)
+    with pytest.raises(AssertionError):
+        same(opened.image.resize((30, 25)), open_image(plain).resize((30, 25)), 3)
+
+
+def test_of_several_pictures_the_first_is_reduced():
+    first, second = Image.new("RGB", (1200, 1000), "red"), Image.new("RGB", (1200, 1000), "blue")
+    data = encoded(first, "MPO", save_all=True, append_images=[second])
+    opened = decode.open_reduced(data, scaled_to=lambda _: (150, 125))
+    assert opened.image.size == (300, 250) and opened.image.info["frames"] == 2
+    same(opened.image, Image.new("RGB", (300, 250), "red"), 3)
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+def test_a_truncated_large_jpeg_is_an_error(progressive):
+    data = encoded(noise(1100, 1000), "JPEG", progressive=progressive)
+    whole = decode.open_reduced(data[:-2], scaled_to=lambda _: (100, 100))  # lacks no pixel
+    assert whole.image.size == (275, 250)
+    with pytest.raises(ImageError, match="truncated"):
+        decode.open_reduced(data[: len(data) // 2], "a.jpg", scaled_to=lambda _: (100, 100))

@@ -103,6 +103,7 @@ def test_a_file_is_never_seen_by_halves(source, dinov2_folder, tmp_path, monkeyp
     [
         ({"size": 28}, "size"),
         ({"fit": "pad"}, "fit"),
+        ({"exact": True}, "exact"),
         ({"patches": True}, "patches"),
         ({"dtype": "bfloat16"}, "dtype"),
         ({"dtype": "float16", "size": 28}, "dtype, size"),

@@ -2,6 +2,7 @@
 
 import logging
 
+import faiss
 import numpy as np
 import pytest
 from PIL import Image
@@ -143,6 +144,54 @@ def test_the_nearest_patch_is_that_of_scikit_learn(maps):
     )
     found = [memory.Anywhere(memory.rows_of(train), 1).errors(one) for one in test]
     assert np.ravel(found) == pytest.approx(distance[:, 0] ** 2, abs=1e-5)
+
+
+def by_faiss(x, bank, k):
+    index = faiss.IndexFlatIP(bank.shape[1])
+    index.add(bank)
+    return index.search(x, k)
+
+
+def agrees_with_faiss(x, bank, k):
+    products, rows = memory.nearest_rows(x, bank, k)
+    wanted, rows_of_faiss = by_faiss(x, bank, min(k, len(bank)))
+    assert products == pytest.approx(wanted, abs=1e-5)
+    chosen = np.einsum("nd,nkd->nk", x, bank[rows])
+    assert chosen == pytest.approx(products, abs=1e-5)
+    assert all(len(set(of_one)) == rows.shape[1] for of_one in rows.tolist())
+    return (rows == rows_of_faiss).mean()
+
+
+@pytest.mark.parametrize("k", [1, 2, 10])
+@pytest.mark.parametrize("size", [1, 7, 319, 320, 321, 3000])
+def test_the_nearest_rows_are_those_of_faiss(monkeypatch, size, k):
+    monkeypatch.setattr(memory, "TABLE", 20_000)  # several blocks, the last one smaller
+    rng = np.random.default_rng(size)
+    bank, x = (rng.normal(size=(n, 16)).astype(np.float32) for n in (size, 25))
+    assert agrees_with_faiss(x, bank, k) == 1
+
+
+@pytest.mark.parametrize("k", [1, 3, 10])
+def test_the_nearest_rows_are_those_of_faiss_where_many_are_equal(k):
+    rng = np.random.default_rng(0)
+    few = rng.integers(-2, 3, (40, 4)).astype(np.float32)  # products are whole, and often the same
+    bank, x = few[rng.integers(40, size=2000)], few[:25]
+    table = x @ bank.T
+    assert ((table == table.max(axis=1, keepdims=True)).sum(axis=1) > k).all()  # a choice there is
+    agrees_with_faiss(x, bank, k)
+    agrees_with_faiss(x, np.ones_like(bank), k)
+    again = memory.rebuild_error(x, bank[memory.nearest_rows(x, bank, 1)[1]])
+    assert again == pytest.approx(memory.rebuild_error(x, bank[by_faiss(x, bank, 1)[1]]), abs=1e-5)
+
+
+def test_the_nearest_patches_of_photographs_are_those_of_faiss(dinov2):
+    patches = extract_features(dinov2, photographs(), size=224, fit="resize").patches
+    bank = np.ascontiguousarray(memory.unit(memory.rows_of(patches[:8])))
+    x = np.ascontiguousarray(memory.unit(memory.rows_of(patches[8:])))
+    assert agrees_with_faiss(x, bank, 10) > 0.999  # but for products that differ by a rounding
+    ours = memory.rebuild_error(x, bank[memory.nearest_rows(x, bank, 10)[1]])
+    theirs = memory.rebuild_error(x, bank[by_faiss(x, bank, 10)[1]])
+    assert ours == pytest.approx(theirs, abs=1e-5)
 
 
 def test_the_subspace_is_the_pca_of_scikit_learn(maps):

@@ -120,6 +120,19 @@ def test_a_known_file_that_is_broken_now_keeps_what_was_known_of_it(index, few):
     assert len(index) == 8
 
 
+def test_large_jpegs_are_decoded_in_part_or_whole(tmp_path, picture, dinov2, clip):
+    path = tmp_path / "a.jpg"
+    picture(12, 10).resize((1300, 1100)).save(path)
+    kept = []
+    for exact in (False, True):
+        with ImageIndex(tmp_path / str(exact), dinov2, clip, exact=exact) as index:
+            assert index.add(path).new == 1
+            kept.append(index.search(picture=path, k=1)[0])
+    assert [(hit.width, hit.height) for hit in kept] == [(1300, 1100)] * 2
+    assert kept[1].score == pytest.approx(1, abs=1e-6)
+    assert 0.99 < kept[0].score < 1 - 1e-6
+
+
 def test_attributes_are_of_each_picture_and_can_be_renewed(index, few):
     paths = sorted(few.iterdir())
     index.add(paths, [{"rank": number} for number in range(8)])

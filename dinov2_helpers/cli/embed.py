@@ -11,7 +11,7 @@ from ..pictures.pixels import Fit
 from .features_file import SUFFIXES, FeaturesFile, features_file
 from .files import ONE_OR_MORE, check_free, find_pictures, whole_file
 from .loading import load_model
-from .options import Command, add_force, whole_number
+from .options import Command, add_exact, add_force, whole_number
 from .session import CommandError, Session
 
 EXAMPLE = """\
@@ -38,6 +38,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--size", type=whole_number(1), metavar="PX", help="side in pixels [224]")
     parser.add_argument("--fit", metavar="HOW", choices=get_args(Fit), default="crop", help=FITS)
     parser.add_argument("--cache", metavar="FOLDER", help="keep features here, to go on later")
+    add_exact(parser)
     add_force(parser)
 
 
@@ -66,7 +67,7 @@ def _embed(
 ) -> dict[str, Any]:
     """Compute features part by part; return what they are."""
     dinov2 = load_model(args)
-    settings = {"size": args.size, "fit": args.fit, "cache": args.cache}
+    settings = {"size": args.size, "fit": args.fit, "cache": args.cache, "exact": args.exact}
     with_patches = args.patches or args.pooling != "cls"
     with session.bar(len(pictures)) as bar:
         for found in stream_features(

@@ -11,7 +11,7 @@ from ..pictures.files import local_path, printable
 from ..pictures.pixels import to_pixels
 from .files import ONE_OR_MORE, find_pictures, output_file, output_folder, whole_file
 from .loading import kept_model, load_model, load_words
-from .options import Command, add_force, whole_number
+from .options import Command, add_exact, add_force, whole_number
 from .session import CommandError, Session
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ def add_index_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--out", required=True, metavar="STORE", help="folder; kept up to date")
     parser.add_argument("--clip", metavar="NAME", help=CLIP)
     parser.add_argument("--forget", action="store_true", help="forget pictures that are gone")
+    add_exact(parser)
 
 
 def run_index(args: Namespace, session: Session) -> dict[str, Any]:
@@ -50,7 +51,7 @@ def run_index(args: Namespace, session: Session) -> dict[str, Any]:
         dinov2 = load_model(args)
         _require_a_picture(session, dinov2, pictures)
         models = dinov2, load_words(args)
-    with ImageIndex(args.out, *models, progress=session.progress) as index:
+    with ImageIndex(args.out, *models, exact=args.exact, progress=session.progress) as index:
         added = index.add(list(pictures.values()))
         given = list(pictures)
         skipped = [replace(one, name=given[one.index]) for one in added.skipped]

@@ -114,6 +114,13 @@ def add_force(parser: ArgumentParser) -> None:
     parser.add_argument("--force", action="store_true", help="replace what is there already")
 
 
+def add_exact(parser: ArgumentParser) -> None:
+    """Add what makes a command decode large JPEG files whole."""
+    parser.add_argument(
+        "--exact", action="store_true", help="decode all pixels of large JPEGs; slower"
+    )
+
+
 def set_shared_defaults(parser: ArgumentParser) -> None:
     """Set what holds where a shared option is given nowhere."""
     parser.set_defaults(model=None, device=None, backend="auto", json=False, quiet=False)

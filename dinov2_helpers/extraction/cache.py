@@ -7,11 +7,11 @@ import zlib
 from contextlib import suppress
 from pathlib import Path
 
-from PIL import Image
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from ..models.load import Model
+from ..pictures.decode import Opened
 from ..pictures.files import printable
 from ..writing import write_whole
 from .fingerprint import fingerprint
@@ -34,11 +34,11 @@ class Cache:
         self.writable = True
         self.digest = hashlib.sha256(f"{fingerprint(model)} {settings}".encode())
 
-    def entry(self, image: Image.Image) -> Path:
+    def entry(self, opened: Opened) -> Path:
         """Return where the features of a picture are, or would be."""
         digest = self.digest.copy()
-        digest.update(repr(image.size).encode())
-        digest.update(image.tobytes())
+        digest.update(repr((opened.image.size, opened.size, opened.box)).encode())
+        digest.update(opened.image.tobytes())
         return self.folder / digest.hexdigest()
 
     def read(self, entry: Path) -> Record:

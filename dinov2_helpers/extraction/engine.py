@@ -13,9 +13,9 @@ from tqdm import tqdm
 
 from ..models.encoder import Facet, Inside
 from ..models.load import Model
-from ..pictures.decode import ImageError, open_image, range_warning
+from ..pictures.decode import ImageError, Opened, Size, open_image, open_reduced, range_warning
 from ..pictures.files import LeftOut, describe_left_out, printable
-from ..pictures.pixels import Fit, to_pixels
+from ..pictures.pixels import Fit, geometry, to_pixels
 from .batches import MAX_BATCH, make_batches
 from .cache import Cache
 from .forward import Computer
@@ -49,6 +49,7 @@ def extract_features(
     facets: Iterable[Facet] = (),
     facet_layer: int = -1,
     patches: bool = True,
+    exact: bool = False,
     batch_size: int | None = None,
     cache: str | os.PathLike[str] | None = None,
     progress: bool | None = None,
@@ -56,7 +57,8 @@ def extract_features(
     """Extract the features of pictures. Those that cannot be read are reported and left out.
 
     The report is a warning of the logger "dinov2_helpers". To 1e-5, the numbers do not depend on
-    the batch, and by default are transformers' pipeline's.
+    the batch, and by default are transformers' pipeline's; those of JPEG files of a megapixel or
+    more are so with `exact`, and without it close to them: docs/scaling.md says how close.
 
     Args:
         dinov2: From `load_dinov2`; `Clip.embed_images` gives itself.
@@ -72,6 +74,8 @@ def extract_features(
         facets: Of "query", "key", "value", those wanted from the attention of block `facet_layer`.
         facet_layer: As in `layers`.
         patches: Whether the patch tokens are wanted.
+        exact: Whether all pixels of large JPEG files are decoded, though they are scaled down
+            afterwards; else as few as `open_reduced` needs, which is several times as fast.
         batch_size: None: what fits 20 MiB of activations (CUDA: a quarter of what is free).
         cache: Folder to keep features in, by content of the picture, weights, settings and code.
             None: that which the environment variable DINOV2_CACHE names, if it does, for features
@@ -90,7 +94,7 @@ def extract_features(
         ((13, 192), (16, 16))
     """
     inside = Inside(tuple(layers), attention, tuple(facets), facet_layer)
-    settings = Settings(size, fit, inside, patches)
+    settings = Settings(size, fit, inside, patches, exact)
     check(settings, dinov2, batch_size)
     sources = name_sources(images)
     _report_left_out(sources.left_out)
@@ -151,7 +155,7 @@ def _split(given: dict[str, Any]) -> tuple[Settings, Options]:
         raise TypeError(f"{unknown}: no settings of extract_features, which has {[*defaults]}")
     of = defaults | given
     inside = Inside(tuple(of["layers"]), of["attention"], tuple(of["facets"]), of["facet_layer"])
-    settings = Settings(of["size"], of["fit"], inside, of["patches"])
+    settings = Settings(of["size"], of["fit"], inside, of["patches"], of["exact"])
     return settings, Options(of["batch_size"], of["cache"], of["progress"])
 
 
@@ -215,17 +219,30 @@ def _prepare(
     """Open a picture and take its features from the cache, or make its pixels; in a thread."""
     row, (index, (name, source)) = numbered
     try:
-        image = open_image(source, name)
-        job = Job(row, index, name, image.size, image.info["frames"], image.info["depth"])
+        opened = _open(model, settings, name, source)
+        info = opened.image.info
+        job = Job(row, index, name, opened.size, info["frames"], info["depth"])
         if cache:
-            entry = cache.entry(image)
+            entry = cache.entry(opened)
             job.record = cache.read(entry)
             job.keep = partial(cache.write, entry)
         if not job.record:
-            job.pixels = to_pixels(image, model, size=settings.size, fit=settings.fit)
+            job.pixels = to_pixels(opened, model, size=settings.size, fit=settings.fit)
     except ImageError as error:
         return Skipped(index, name, error.reason)
     return job
+
+
+def _open(model: Model, settings: Settings, name: str, source: Any) -> Opened:
+    """Open a picture with all its pixels, or with those that its features need."""
+    if settings.exact:
+        return Opened.whole(open_image(source, name))
+
+    def scaled_to(size: Size) -> Size:
+        scaled, _ = geometry(size, model, settings.size, settings.fit)
+        return scaled
+
+    return open_reduced(source, name, scaled_to=scaled_to)
 
 
 def _report(found: Features, gathering: Gathering, n: int) -> None:

@@ -16,7 +16,7 @@ Record: TypeAlias = dict[str, NDArray[np.float32]]  # the features of one pictur
 
 # Raised whenever the same picture, model and settings give other numbers than before; what is kept
 # on disk carries it.
-CODE_VERSION = f"{DECODE_VERSION}.2"
+CODE_VERSION = f"{DECODE_VERSION}.3"
 
 
 class Settings(NamedTuple):
@@ -26,6 +26,7 @@ class Settings(NamedTuple):
     fit: Fit
     inside: Inside
     patches: bool
+    exact: bool = False  # whether all pixels of a large JPEG are decoded
 
 
 @dataclass
@@ -35,7 +36,7 @@ class Job:
     row: int  # among those of this call
     index: int  # in the input
     name: str
-    size: tuple[int, int]  # width, height
+    size: tuple[int, int]  # width, height of the whole picture, upright
     frames: int
     depth: Any  # of more than 8 bits: storage and range, see `open_image`
     pixels: NDArray[np.float32] | None = None  # (3, H, W)

@@ -112,7 +112,8 @@ def load_dinov2(
         backend: What computes the features: "torch", on any device; "onednn", PyTorch with weights
             laid out for the CPU; "openvino", the fastest on a CPU for many pictures of one shape,
             which needs the package openvino and shows nothing of what is inside. The numbers agree
-            to 1e-5. "auto" is "onednn" on a CPU in float32, else "torch".
+            to 1e-5. "auto" is "onednn" on a CPU in float32, unless that has AVX2 and no AVX-512,
+            where it is slower; else "torch".
 
     Raises:
         ModelError: Not found, no network, incomplete, damaged, or not a DINOv2.
@@ -161,7 +162,7 @@ def choose_encoder(
 
     plain = model.device.type == "cpu" and model.dtype == torch.float32
     if backend == "auto":
-        backend = "onednn" if plain and onednn.available() else "torch"
+        backend = "onednn" if plain and onednn.is_faster() else "torch"
     if backend == "torch":
         return TorchEncoder(model, forward)
     if not plain:

@@ -31,6 +31,18 @@ def available() -> bool:
     return has_operators and torch.backends.mkldnn.is_available()
 
 
+def is_faster() -> bool:
+    """Say whether these operators are faster on this CPU than PyTorch's own matrix product.
+
+    That of the PyTorch for x86 is MKL's. Without AVX-512 MKL is ahead of oneDNN, whose laying out
+    then only costs; with it oneDNN is, above all on AMD, where MKL does not use it. Both are
+    measured in docs/scaling.md.
+    """
+    import torch
+
+    return available() and torch.backends.cpu.get_cpu_capability() != "AVX2"
+
+
 class OneDnnEncoder(TorchEncoder):
     """The model of transformers, its linear layers computed by oneDNN: float32, on a CPU.
 

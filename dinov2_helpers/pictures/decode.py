@@ -9,11 +9,11 @@ import functools
 import io
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import PIL
@@ -29,6 +29,12 @@ logger = logging.getLogger(__name__)
 DECODE_VERSION = 1
 """Raised whenever the numbers that come out of this file or of `pixels` change."""
 
+LARGE = 2**20
+"""Pixels of a picture from which on `open_reduced` decodes a fraction of them."""
+
+Size: TypeAlias = tuple[int, int]  # width, height
+Box: TypeAlias = tuple[float, float, float, float]  # left, top, right, bottom
+
 _REPLACE = "replace or convert it"
 _LEAST_PILLOW = (11, 0)
 _DEEP = ("I", "F", "I;16", "I;16L", "I;16B", "I;16N")
@@ -41,6 +47,9 @@ _TURNED = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_REDUCIBLE = ("JPEG", "MPO")  # formats of which a fraction of the pixels can be decoded
+_MARGIN = 2  # times the size to which a picture is scaled afterwards: the least that is decoded
+_FROM_RIGHT, _FROM_BOTTOM, _SIDEWAYS = (2, 3, 6, 7), (3, 4, 7, 8), (5, 6, 7, 8)  # orientations
 _ORIENTATION, _BITS_PER_SAMPLE, _PHOTOMETRIC, _WHITE_IS_ZERO = 0x0112, 258, 262, 0
 
 
@@ -81,6 +90,26 @@ class Depth(NamedTuple):
     high: float  # the greatest value
 
 
+class Opened(NamedTuple):
+    """A picture as RGB, of which a fraction of the pixels may have been decoded."""
+
+    image: Image.Image  # as `open_image` gives it
+    size: Size  # of the whole picture, upright
+    box: Box  # where it is in `image`: a fraction of its sides need not be whole pixels
+
+    @classmethod
+    def whole(cls, image: Image.Image) -> "Opened":
+        """Return a picture of which all pixels are there."""
+        return cls(image, image.size, (0, 0, *image.size))
+
+
+class Whole(NamedTuple):
+    """What a picture was before a fraction of its pixels was decoded, upright."""
+
+    size: Size
+    box: Box  # where it is among the decoded pixels
+
+
 @dataclass(frozen=True)
 class Stored:
     """A picture as it is stored, in any mode of Pillow, but upright; nothing else is decided."""
@@ -92,6 +121,7 @@ class Stored:
     bits: int = 8  # of a value
     white_is_zero: bool = False  # and Pillow has not turned the values round
     upper_bits: bool = False  # Pillow has kept 8 of 16 bits
+    whole: Whole | None = None  # None: all pixels were decoded
 
     @property
     def values(self) -> NDArray[Any]:
@@ -146,6 +176,39 @@ def open_image(
     return _to_rgb(read_stored(source, name), bits)
 
 
+def open_reduced(
+    source: Any, name: str | os.PathLike[str] = "", *, scaled_to: Callable[[Size], Size]
+) -> Opened:
+    """Open a picture that will be scaled down; of a large JPEG, only as many pixels as that needs.
+
+    A JPEG of `LARGE` pixels or more is decoded at 1/2, 1/4 or 1/8 of its sides: at the smallest of
+    these that leaves both at least twice as long as they will be after scaling. libjpeg computes
+    these from the lower frequencies of each block, several times as fast as all pixels.
+    Orientation and colour profile are followed as in `open_image`, by which all other pictures are
+    opened. How far features are from those of all pixels, docs/scaling.md says.
+
+    Args:
+        source: As for `open_image`. What is in memory as a PIL picture or an array is taken whole.
+        name: As there.
+        scaled_to: Says to which (width, height) a picture of some (width, height) will be scaled.
+
+    Raises:
+        ImageError: As there.
+
+    Example:
+        >>> opened = open_reduced("holiday.jpg", scaled_to=lambda size: (341, 256))
+        >>> opened.size, opened.image.size
+        ((4000, 3000), (1000, 750))
+
+    Source: Pillow's `Image.draft`; libjpeg-turbo, libjpeg.txt, "scale_num, scale_denom".
+    """
+    if isinstance(source, np.ndarray | Image.Image):
+        return Opened.whole(open_image(source, name))
+    stored = read_stored(source, name, scaled_to)
+    image = _to_rgb(stored, None)
+    return Opened(image, *stored.whole) if stored.whole else Opened.whole(image)
+
+
 def range_warning(depths: Sequence[Depth]) -> str | None:
     """Say that deep pictures are nearly black because they use a small part of their range.
 
@@ -172,8 +235,17 @@ def range_warning(depths: Sequence[Depth]) -> str | None:
     )
 
 
-def read_stored(source: Any, name: str | os.PathLike[str] = "") -> Stored:
+def read_stored(
+    source: Any,
+    name: str | os.PathLike[str] = "",
+    scaled_to: Callable[[Size], Size] | None = None,
+) -> Stored:
     """Read what `open_image` opens, but for arrays, as it is stored.
+
+    Args:
+        source: As there.
+        name: As there.
+        scaled_to: As for `open_reduced`. None: all pixels are decoded.
 
     Raises:
         ImageError: It cannot be read.
@@ -184,7 +256,7 @@ def read_stored(source: Any, name: str | os.PathLike[str] = "") -> Stored:
             raise ImageError(name, f"it has no pixels: {source.width}x{source.height} px")
         return _loaded(source, name, remedy="")
     if isinstance(source, bytes | bytearray | memoryview):
-        return _read(bytes(source), os.fspath(name) or "picture")
+        return _read(bytes(source), os.fspath(name) or "picture", scaled_to)
     if not isinstance(source, str | os.PathLike):
         kind = type(source).__name__
         reason = f"it must be a path, the bytes of a file, a PIL picture or an array, not {kind}"
@@ -193,10 +265,10 @@ def read_stored(source: Any, name: str | os.PathLike[str] = "") -> Stored:
     name = os.fspath(name) or os.fsdecode(source)
     if os.path.exists(path) and not os.path.isfile(path):  # a pipe would never end
         raise ImageError(name, f"cannot be used: it is not a regular file; {_REPLACE}")
-    return _read(path, name)
+    return _read(path, name, scaled_to)
 
 
-def upright_size(source: Any, name: str | os.PathLike[str] = "") -> tuple[int, int]:
+def upright_size(source: Any, name: str | os.PathLike[str] = "") -> Size:
     """Return (width, height) of a picture as `open_image` gives it, from a file's header alone.
 
     Raises:
@@ -248,10 +320,10 @@ def _what(error: BaseException) -> str:
     return str(error).split(" <_io.")[0] or type(error).__name__
 
 
-def _read(file: str | bytes, name: str) -> Stored:
+def _read(file: str | bytes, name: str, scaled_to: Callable[[Size], Size] | None) -> Stored:
     """Read a file; where Pillow gives up, once more without what is not needed for the pixels."""
     try:
-        return _decode(file, name)
+        return _decode(file, name, scaled_to)
     except ImageError as error:
         cause = error.__cause__
         unread = isinstance(cause, OSError) and cause.errno is not None
@@ -261,17 +333,44 @@ def _read(file: str | bytes, name: str) -> Stored:
         lean = mended(data)
         if lean is None:
             raise
-        stored = _decode(lean.data, name)
+        stored = _decode(lean.data, name, scaled_to)
         logger.warning("%s: %s (%s)", printable(name), lean.note, _what(cause or error))
         return stored
 
 
-def _decode(file: str | bytes, name: str) -> Stored:
+def _decode(file: str | bytes, name: str, scaled_to: Callable[[Size], Size] | None) -> Stored:
     opened: Any = io.BytesIO(file) if isinstance(file, bytes) else file
     with _blaming(name, _REPLACE):
         image = Image.open(opened, formats=_formats())
     with image:
-        return _loaded(image, name, _REPLACE)
+        return _loaded(image, name, _REPLACE, scaled_to)
+
+
+def _reduce(
+    image: Image.Image, orientation: int, scaled_to: Callable[[Size], Size]
+) -> Whole | None:
+    """Let Pillow decode a fraction of a large JPEG; None: it will decode all of it."""
+    stored = image.size
+    if stored[0] * stored[1] < LARGE:
+        return None
+    lies = orientation in _SIDEWAYS
+    upright = _swapped_if(lies, stored)
+    width, height = (max(1, _MARGIN * side) for side in scaled_to(upright))
+    drafted = image.draft(None, _swapped_if(lies, (width, height)))
+    if drafted is None or image.size == stored:
+        return None
+    _, (_, _, *filled) = drafted
+    across, down = _swapped_if(lies, filled)
+    # libjpeg rounds sides up: what is beyond the picture is at the end of its rows and columns
+    right, bottom = _swapped_if(lies, image.size)
+    left = right - across if orientation in _FROM_RIGHT else 0
+    top = bottom - down if orientation in _FROM_BOTTOM else 0
+    return Whole(upright, (left, top, left + across, top + down))
+
+
+def _swapped_if(lies: bool, pair: Sequence[Any]) -> tuple[Any, Any]:
+    first, second = pair
+    return (second, first) if lies else (first, second)
 
 
 @functools.cache
@@ -284,9 +383,18 @@ def _formats() -> tuple[str, ...]:
     return FORMATS
 
 
-def _loaded(image: Image.Image, name: str, remedy: str) -> Stored:
+def _loaded(
+    image: Image.Image,
+    name: str,
+    remedy: str,
+    scaled_to: Callable[[Size], Size] | None = None,
+) -> Stored:
     """Decode a picture that Pillow has opened."""
     kind = image.format or ""
+    orientation, whole = None, None
+    if kind in _REDUCIBLE:  # these have their EXIF before the pixels, others also behind them
+        orientation = _orientation(image, name)
+        whole = _reduce(image, orientation, scaled_to) if scaled_to else None
     tiles = getattr(image, "tile", ())  # what is still to be decoded
     upper_bits = image.mode not in _DEEP and any(";16" in str(tile) for tile in tiles)
     with _blaming(name, remedy):
@@ -297,11 +405,13 @@ def _loaded(image: Image.Image, name: str, remedy: str) -> Stored:
         narrow = image.mode.startswith("I;16") or kind in ("PNG", "PPM")
         bits = tags.get(_BITS_PER_SAMPLE, (16 if narrow else 32,))[0]
         white_is_zero = tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO
-    orientation = _orientation(image, name)
+    if orientation is None:
+        orientation = _orientation(image, name)
     how = _TURNED.get(orientation)
     # a copy, for counting the frames moves on to other frames
     turned = image.copy() if how is None else image.transpose(how)
-    return Stored(name, turned, _frames(image, name), kind, bits, white_is_zero, upper_bits)
+    frames = _frames(image, name)
+    return Stored(name, turned, frames, kind, bits, white_is_zero, upper_bits, whole)
 
 
 def _orientation(image: Image.Image, name: str) -> int:

@@ -10,10 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from .decode import ImageError
+from .decode import ImageError, Opened, Size
 
 Fit = Literal["crop", "resize", "pad"]
-Size = tuple[int, int]  # width, height
 
 # of a picture once scaled: enough to crop 12000x50, and for 21 thousand patches
 MAX_PIXELS = {"crop": 2**24, "resize": 2**22, "pad": 2**22}
@@ -150,7 +149,7 @@ class HasPreprocessing(Protocol):
 
 
 def to_pixels(
-    image: Image.Image,
+    image: Image.Image | Opened,
     model: HasPreprocessing | Preprocessing,
     *,
     size: int | None = None,
@@ -171,7 +170,7 @@ def to_pixels(
     the picture, which is scaled. Where a processor crops and does not scale, it is the crop alone.
 
     Args:
-        image: Of mode RGB, as `open_image` gives it.
+        image: Of mode RGB, as `open_image` gives it, or `Opened`, as `open_reduced` does.
         model: From `load_dinov2` or `load_clip`; or its `Preprocessing`.
         size: In pixels, as above. None: what the processor says, or the picture's own size.
         fit: "crop", "resize" or "pad".
@@ -187,12 +186,14 @@ def to_pixels(
         >>> to_pixels(photographs()["brick"], load_dinov2("tiny"), size=448).shape
         (3, 448, 448)
     """
-    if not all(image.size):
-        raise ImageError(f"picture of {image.width}x{image.height} px", "has no pixels")
+    opened = image if isinstance(image, Opened) else Opened.whole(image)
+    if not all(opened.size):
+        raise ImageError(_described(opened.size), "has no pixels")
     preprocessing = _preprocessing_of(model)
-    steps = _steps(image.size, preprocessing, size, fit)
-    _check_size(image, steps, fit)
-    image = image.resize(steps.scaled, Image.Resampling(preprocessing.resample))
+    steps = _steps(opened.size, preprocessing, size, fit)
+    _check_size(opened.size, steps, fit)
+    resample = Image.Resampling(preprocessing.resample)
+    image = opened.image.resize(steps.scaled, resample, opened.box)
     width, height = steps.fitted
     if fit == "crop":
         # the middle of the window, less what is left of whole patches; beyond the picture is black
@@ -257,8 +258,13 @@ def _cropped(size_in: Size, preprocessing: Preprocessing, size: int | None) -> t
     return resize.by(factor).of(size_in) if resize else size_in, (width, height)
 
 
-def _check_size(image: Image.Image, steps: _Steps, fit: Fit) -> None:
-    name = f"picture of {image.width}x{image.height} px"
+def _described(size: Size) -> str:
+    width, height = size
+    return f"picture of {width}x{height} px"
+
+
+def _check_size(size: Size, steps: _Steps, fit: Fit) -> None:
+    name = _described(size)
     width, height = max(steps.scaled, steps.fitted, key=math.prod)
     if width * height > MAX_PIXELS[fit]:
         raise ImageError(

@@ -233,7 +233,7 @@ class AnomalyDetector:
                 part is scored by a memory of the others. The memory of all is larger and scores new
                 pictures a little lower, so that false alarms are fewer rather than more; a proof
                 there is only for twice the share (Barber et al. 2021, theorem 4).
-            **options: Of `extract_features`: `cache`, `progress`, `batch_size`.
+            **options: Of `extract_features`: `exact`, `cache`, `progress`, `batch_size`.
 
         Raises:
             FileNotFoundError, TypeError, ValueError: As `extract_features`; or fewer than 2 good

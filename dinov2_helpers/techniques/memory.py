@@ -13,6 +13,8 @@ from ..threads import small_solves
 
 Array = NDArray[np.float32]
 PROJECTED = 32  # numbers of the random projection in which a coreset is chosen
+TABLE = 2**22  # products of vectors with a bank that are held at once, 16 MiB
+GROUP = 32  # rows of a bank of which only the best is looked at first
 
 
 def unit(x: Array) -> Array:
@@ -98,6 +100,60 @@ def rebuild_error(x: Array, neighbours: Array, ridge: float = 0.1) -> Array:
     return found
 
 
+def nearest_rows(x: Array, bank: Array, k: int) -> tuple[Array, NDArray[np.int64]]:
+    """Find the rows of a bank of largest inner product, exactly and in bounded memory.
+
+    A block of vectors is multiplied by the whole bank at once. To sort all products would take as
+    long again, so the rows are parted into groups: the k best of all lie in the k groups whose
+    best is best, and only these are looked through.
+
+    Args:
+        x: (n, D) vectors.
+        bank: (M, D).
+        k: How many are wanted; at most M are returned.
+
+    Returns:
+        (n, k) inner products, the largest first, and (n, k) rows of the bank. Which of several
+        equal ones comes first, or comes at all where more are equal than are wanted, is not said.
+    """
+    k = min(k, len(bank))
+    step = max(1, TABLE // len(bank))
+    products = np.empty((len(x), k), np.float32)
+    rows = np.empty((len(x), k), np.int64)
+    for start in range(0, len(x), step):
+        block = slice(start, start + step)
+        table = x[block] @ bank.T  # (step, M)
+        rows[block] = largest(table, k)
+        products[block] = np.take_along_axis(table, rows[block], axis=1)
+    return products, rows
+
+
+def largest(table: Array, k: int) -> NDArray[np.int64]:
+    """Return where the k largest numbers of each row of (n, M) are, the largest first: (n, k)."""
+    if k == 1:
+        return table.argmax(axis=1)[:, None]
+    candidates = _candidates(table, k)  # (n, c)
+    values = np.take_along_axis(table, candidates, axis=1)
+    best = np.argpartition(-values, k - 1, axis=1)[:, :k]
+    order = np.argsort(-np.take_along_axis(values, best, axis=1), axis=1)
+    best = np.take_along_axis(best, order, axis=1)
+    return np.take_along_axis(candidates, best, axis=1)
+
+
+def _candidates(table: Array, k: int) -> NDArray[np.int64]:
+    """Return columns of (n, M) among which the k largest numbers of each row are: (n, c)."""
+    n, m = table.shape
+    groups = m // GROUP  # of the columns g, g + groups, g + 2 groups, ...
+    if groups <= k:
+        return np.broadcast_to(np.arange(m), (n, m))
+    best = table[:, : groups * GROUP].reshape(n, GROUP, groups).max(axis=1)  # (n, groups)
+    chosen = np.argpartition(-best, k - 1, axis=1)[:, :k]
+    columns = chosen[:, None] + groups * np.arange(GROUP)[:, None]  # (n, GROUP, k)
+    in_no_group = np.arange(groups * GROUP, m)
+    rest = np.broadcast_to(in_no_group, (n, len(in_no_group)))
+    return np.concatenate([columns.reshape(n, -1), rest], axis=1)
+
+
 class Memory(Protocol):
     """What has seen good patches."""
 
@@ -117,16 +173,12 @@ class Anywhere:
     """
 
     def __init__(self, bank: Array, k: int) -> None:
-        import faiss
-
         self.bank, self.k = np.ascontiguousarray(bank, np.float32), min(k, len(bank))
-        self.index = faiss.IndexFlatIP(self.bank.shape[1])
-        self.index.add(self.bank)
 
     def neighbours(self, x: Array, k: int) -> NDArray[np.int64]:
-        """Return the rows of the bank nearest to vectors (n, D): (n, k)."""
-        _, rows = self.index.search(np.ascontiguousarray(x, np.float32), min(k, len(self.bank)))
-        return np.asarray(rows, np.int64)
+        """Return the rows of the bank nearest to vectors (n, D): (n, k), the nearest first."""
+        _, rows = nearest_rows(x, self.bank, k)
+        return rows
 
     def errors(self, one: Array) -> Array:
         """Return the squared distance of each patch to what its neighbours rebuild: (h, w)."""
@@ -256,8 +308,7 @@ def lies_still(maps: Sequence[Array], reach: int = 1, most: float = 1.15) -> boo
     half = len(maps) // 2
     here = SamePlace(np.stack(maps[:half]), 1, reach)
     at_place = np.mean([1 - here.nearby(one)[0].max(2) for one in maps[half:]])
-    anywhere = Anywhere(rows_of(maps[:half]), 1)
-    cosine, _ = anywhere.index.search(rows_of(maps[half:]), 1)
+    cosine, _ = nearest_rows(rows_of(maps[half:]), rows_of(maps[:half]), 1)
     return bool(at_place / np.mean(1 - cosine) < most)
 
 

@@ -67,7 +67,7 @@ class PatchReader:
 
         Args:
             pictures: As for `extract_features`, or its result.
-            **options: Its settings `cache`, `progress`, `batch_size`.
+            **options: Its settings `exact`, `cache`, `progress`, `batch_size`.
 
         Raises:
             FileNotFoundError, TypeError, ValueError: As there, and for features made otherwise.

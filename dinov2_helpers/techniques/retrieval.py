@@ -129,7 +129,8 @@ class ImageIndex:
             `vector_search.choose`, by which up to some tens of thousands of pictures are searched
             exactly.
         dtype: How a new store keeps numbers: "float32", or "float16" for half the space.
-        cache: Folder for features, as for `extract_features`.
+        exact: Whether all pixels of large JPEG files are decoded, as for `extract_features`.
+        cache: Folder for features, as there.
         progress: As there.
 
     Raises:
@@ -162,6 +163,7 @@ class ImageIndex:
         words: float = 0.65,
         index: Kind = "auto",
         dtype: str = "float32",
+        exact: bool = False,
         cache: str | os.PathLike[str] | None = None,
         progress: bool | None = None,
     ) -> None:
@@ -176,6 +178,7 @@ class ImageIndex:
         self.bridge = bridge
         self.words = words
         self.index = index
+        self.exact = exact
         self.cache = cache
         self.progress = progress
         self._models: dict[str, Any] = {}
@@ -373,7 +376,9 @@ class ImageIndex:
     def _look(self, pictures: Any) -> Features:
         """Return DINOv2's features of a batch; one of which nothing can be read has none."""
         chunk = max(BATCH, len(pictures))
-        (found,) = stream_features(self.dinov2, pictures, chunk=chunk, cache=self.cache)
+        (found,) = stream_features(
+            self.dinov2, pictures, chunk=chunk, exact=self.exact, cache=self.cache
+        )
         return found
 
     def _embed(self, pictures: Any, features: Features) -> Embeddings:
@@ -381,7 +386,7 @@ class ImageIndex:
         clip = self.clip
         if isinstance(clip, Lit) and fingerprint(clip.dinov2) == fingerprint(self.dinov2):
             return Embeddings(_projected(clip, features), np.arange(len(features)), (), ())
-        return clip.embed_images(pictures, cache=self.cache, progress=False)
+        return clip.embed_images(pictures, exact=self.exact, cache=self.cache, progress=False)
 
     def delete(
         self,
