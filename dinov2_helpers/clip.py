@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 
 from .extraction import Embeddings, extract_features
 from .lit import Lit, find_lit, load_lit
-from .models import Device, Dtype, Encoder, Model, Source
+from .models import Device, Dtype, Encoder, Model, Source, anatomy_of
 from .models.load import choose_encoder, load_parts
 from .models.vocabulary import spelt_out
 
@@ -19,15 +20,28 @@ log = logging.getLogger("dinov2_helpers")
 
 @dataclass(frozen=True, repr=False, kw_only=True)
 class Clip(Model):
-    """A loaded CLIPModel; the facts are those of its vision tower, but for `dim`: of both."""
+    """A loaded CLIPModel or SiglipModel; the facts are of its vision tower, but for `dim`: of both.
+
+    SigLIP was trained on texts in small letters, filled up to their full length, without a mask
+    (Tschannen et al. 2025, arXiv 2502.14786; `do_lower_case` and `model_input_names` of its
+    tokenizer): so they are read here.
+    """
 
     tokenizer: Any
     kind = "CLIP"
 
     def make_encoder(self) -> Encoder:
         """Return what computes the embeddings of pictures."""
-        towers = [self.model.vision_model, self.model.visual_projection]
-        return choose_encoder(self.model, self.backend, self.model.get_image_features, towers)
+        forward, vision = self.model.get_image_features, self.model.vision_model
+        if self._is_siglip:  # whose projection is part of its tower
+            forward = partial(forward, **anatomy_of(vision).options)
+            return choose_encoder(self.model, self.backend, forward, [vision])
+        towers = [vision, self.model.visual_projection]
+        return choose_encoder(self.model, self.backend, forward, towers)
+
+    @property
+    def _is_siglip(self) -> bool:
+        return bool(self.model.config.model_type == "siglip")
 
     @property
     def temperature(self) -> float:
@@ -56,16 +70,11 @@ class Clip(Model):
         texts = [texts] if isinstance(texts, str) else list(texts)
         if not texts:
             raise ValueError("no text to embed")
-        limit = self.model.config.text_config.max_position_embeddings
         vectors = []
         for start in range(0, len(texts), batch_size):
-            batch = texts[start : start + batch_size]
-            tokens = self.tokenizer(batch, padding=True, return_tensors="pt", verbose=False)
-            length, longest = tokens["attention_mask"].sum(1).max(0)
-            if length > limit:
-                raise ValueError(f"{batch[longest]!r} has {length} tokens, more than {limit}")
+            tokens = self._tokens(texts[start : start + batch_size]).to(self.device)
             with torch.inference_mode():
-                found = self.model.get_text_features(**tokens.to(self.device)).pooler_output.float()
+                found = self.model.get_text_features(**tokens).pooler_output.float()
             vectors.append((found / found.norm(dim=1, keepdim=True)).cpu().numpy())
         return np.concatenate(vectors)
 
@@ -73,11 +82,28 @@ class Clip(Model):
         """Return the words of a text that the model was hardly taught: see `spelt_out`."""
         return spelt_out(self.tokenizer, text)
 
+    def _tokens(self, texts: list[str]) -> Any:
+        """Return what the text tower takes of N texts; ValueError: one is too long."""
+        limit = self.model.config.text_config.max_position_embeddings
+        read = [text.lower() for text in texts] if self._is_siglip else texts
+        tokens = self.tokenizer(
+            read, padding=True, return_tensors="pt", return_attention_mask=True, verbose=False
+        )
+        length, longest = tokens["attention_mask"].sum(1).max(0)
+        if length > limit:
+            raise ValueError(f"{texts[longest]!r} has {length} tokens, more than {limit}")
+        if not self._is_siglip:
+            return tokens
+        from transformers import BatchEncoding
+
+        filled = self.tokenizer(read, padding="max_length", max_length=limit, return_tensors="pt")
+        return BatchEncoding({"input_ids": filled["input_ids"]})
+
 
 def load_clip(
     name_or_path: Source = None, *, device: Device = None, dtype: Dtype = None
 ) -> "Clip | Lit":
-    """Load a CLIP; names, arguments and errors are those of `load_dinov2`.
+    """Load a CLIP or SigLIP; names, arguments and errors are those of `load_dinov2`.
 
     "lit-tiny", or a folder of its kind, is a text tower on a DINOv2 instead, in English and
     Chinese: a `Lit`, with the same methods.
@@ -87,12 +113,13 @@ def load_clip(
         >>> clip.embed_texts(["a red car", "a dog on grass"]).shape
         (2, 128)
     """
-    from transformers import CLIPModel
+    from transformers import CLIPModel, SiglipModel
 
     folder = find_lit(name_or_path)
     if folder is not None:
         return load_lit(folder, device=device, dtype=dtype)
-    loaded = load_parts("CLIP", {"clip": CLIPModel}, name_or_path, device, dtype)
+    kinds = {"clip": CLIPModel, "siglip": SiglipModel}
+    loaded = load_parts("CLIP", kinds, name_or_path, device, dtype)
     result = Clip(**loaded)
     log.info("%s", result.describe())
     return result

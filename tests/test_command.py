@@ -478,15 +478,26 @@ def test_models_say_what_is_here(cli, tmp_path, monkeypatch):
         file.truncate(88_000_000)
     status, out, _ = cli("models", model=False)
     assert status == 0
-    assert re.search(r"^\* tiny +dinov2-tiny +\d+  MIT +embedded$", out, re.MULTILINE)
-    assert re.search(r"^  small +facebook/dinov2-small +88  Apache-2.0 +cached$", out, re.MULTILINE)
-    assert re.search(
-        r"^  base +facebook/dinov2-base +346  Apache-2.0 +not here$", out, re.MULTILINE
-    )
+    assert re.search(r"^\* tiny +MIT +none +dinov2-tiny +\d+  embedded$", out, re.MULTILINE)
+    small = r"^  small +Apache-2.0 +none +facebook/dinov2-small +88  cached$"
+    assert re.search(small, out, re.MULTILINE)
+    base = r"^  base +Apache-2.0 +none +facebook/dinov2-base +346  not here$"
+    assert re.search(base, out, re.MULTILINE)
+    gated = r"^  dinov3-small +DINOv3 License +form +facebook/dinov3-vits16\S+ +86  not here$"
+    assert re.search(gated, out, re.MULTILINE)
+    assert re.search(r"^form: sign in .* `hf auth login`", out, re.MULTILINE)
+    assert re.search(r"^DINOv3 License: it allows use, ", out, re.MULTILINE)
+    words = r"openai/clip-vit-base-patch32 +605  not here +small, base, dinov3-small, dinov3-base$"
+    assert re.search(words, out, re.MULTILINE)
+    assert re.search(r"stable-diffusion-v1-5 +4,265  not here +all but tiny$", out, re.MULTILINE)
     document = json.loads(cli("models", "--json", model=False)[1])
     assert {one["name"]: one["state"] for one in document["weights"]}[name] == "cached"
     assert set(WEIGHTS) < {one["name"] for one in document["weights"]}
     assert document["profiles"][0]["dinov2"] == "dinov2-tiny"
+    gates = {
+        one["gate"] for one in document["weights"] if one["name"].startswith("facebook/dinov3")
+    }
+    assert gates == {"form"}
 
 
 def test_the_licence_of_the_embedded_models_is_that_of_their_cards():

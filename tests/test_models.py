@@ -60,12 +60,14 @@ def test_profiles(monkeypatch):
     assert PROFILES["base-with-registers"].dinov2 == "facebook/dinov2-with-registers-base"
     for name, profile in PROFILES.items():
         assert profile.name == name
-    assert list(PROFILES)[::4] == ["tiny", "giant", "giant-with-registers"]
+    assert list(PROFILES)[::4] == ["tiny", "giant", "giant-with-registers", "siglip2-base"]
+    assert list(PROFILES)[9:12] == ["dinov3-small", "dinov3-base", "dinov3-large"]
+    assert PROFILES["siglip2-base"].clip == PROFILES["siglip2-base"].dinov2
     of_hub = [profile for name, profile in PROFILES.items() if name != "tiny"]
     assert WEIGHTS.keys() == {model for p in of_hub for model in (p.dinov2, p.clip, p.diffusion)}
     revisions = {weights["revision"] for weights in WEIGHTS.values()}
     assert all(re.fullmatch(r"[0-9a-f]{40}", revision) for revision in revisions)
-    assert len(revisions) == len(WEIGHTS) == 11
+    assert len(revisions) == len(WEIGHTS) == 15
     monkeypatch.delenv("DINOV2_PROFILE", raising=False)
     assert current_profile() is PROFILES["tiny"]
     monkeypatch.setenv("DINOV2_PROFILE", "huge")

@@ -26,6 +26,10 @@ def test_downloads_are_what_the_architectures_take(name):
     with torch.device("meta"):
         if "dinov2" in name:
             models = [standins.dinov2_model(name)]
+        elif "dinov3" in name:
+            models = [standins.dinov3_model(name)]
+        elif "siglip2" in name:
+            models = [standins.siglip_model()]
         elif "clip" in name:
             models = [standins.clip_model(name)]
         else:
@@ -75,22 +79,62 @@ def test_what_is_there_is_not_made_again(cache):
     assert standins.add_to_cache(cache, name, fail).name == WEIGHTS[name]["revision"]
 
 
-@pytest.fixture(scope="module", params=["small", "base", "with-registers-base"])
-def folder(request, tmp_path_factory):
-    """A stand-in with layers that do more than those of a model before its training."""
-    torch.manual_seed(3)
-    model = standins.dinov2_model(f"facebook/dinov2-{request.param}")
+def stir(model, factor=3):
+    """Let layers do more than those of a model before its training."""
     with torch.no_grad():
         for name, weights in model.named_parameters():
             if weights.ndim == 2 and "mlp" not in name:
-                weights *= 3
-        model.embeddings.position_embeddings.normal_(std=0.3)
-        if "registers" in request.param:
-            model.embeddings.register_tokens.normal_()
+                weights *= factor
+            if name.endswith(("position_embeddings", "position_embedding.weight")):
+                weights.normal_(std=0.3)
+            if name.endswith("register_tokens"):
+                weights.normal_()
+    return model
+
+
+@pytest.fixture(scope="module", params=["small", "base", "with-registers-base"])
+def folder(request, tmp_path_factory):
+    """A stand-in for a DINOv2."""
+    torch.manual_seed(3)
+    model = stir(standins.dinov2_model(f"facebook/dinov2-{request.param}"))
     folder = tmp_path_factory.mktemp("models") / request.param
     model.save_pretrained(folder)
     standins.write_preprocessor(folder, standins.PREPROCESSOR)
     return folder
+
+
+@pytest.fixture(scope="module", params=["dinov3-small", "siglip2-base"])
+def in_its_place(request, tmp_path_factory):
+    """A stand-in for what takes the place of DINOv2, and the number of its first patch."""
+    torch.manual_seed(3)
+    folder = tmp_path_factory.mktemp("models") / request.param
+    if request.param == "siglip2-base":
+        # its weights begin so large that, tripled, single precision is no longer good to 1e-5
+        stir(standins.siglip_model(1000).vision_model, factor=1).save_pretrained(folder)
+        standins.write_preprocessor(folder, standins.SIGLIP_PREPROCESSOR)
+        return folder, 0
+    stir(standins.dinov3_model(PROFILES[request.param].dinov2)).save_pretrained(folder)
+    standins.write_preprocessor(folder, standins.DINOV3_PREPROCESSOR)
+    return folder, 5
+
+
+@pytest.mark.parametrize("size", [None, 256])
+def test_what_takes_the_place_of_dinov2_has_its_features(in_its_place, picture, size):
+    """At the size of the processor, a grid of 14 x 14; at 256 px that of DINOv2 at 224, 16 x 16."""
+    folder, first = in_its_place
+    image, loaded = picture(256, 256), load_dinov2(folder, device="cpu")
+    found = extract_features(loaded, image, size=size)
+    side = size or 224
+    taken = loaded.processor(image, size={"height": side, "width": side}, return_tensors="pt")
+    options = {} if loaded.has_cls else {"interpolate_pos_encoding": True}
+    model = AutoModel.from_pretrained(folder, dtype=torch.float32).eval()
+    with torch.inference_mode():
+        output = model(**taken, **options)
+    tokens = output.last_hidden_state[0, first:].numpy()
+    assert found.grid == (side // 16, side // 16)
+    assert np.abs(found.cls - output.pooler_output.numpy()).max() < CLOSE
+    assert np.abs(found.patches[0].reshape(len(tokens), -1) - tokens).max() < CLOSE
+    assert np.abs(tokens[0] - tokens[1]).max() > 0.1  # so that the above could fail
 
 
 @pytest.fixture(scope="module")

@@ -223,12 +223,12 @@ def cost_card(project: Project, stem: str) -> str:
 
 
 def _downloads(project: Project, stem: str) -> str:
-    """A sentence on what a notebook downloads under the profiles of the hub."""
+    """A sentence on what a notebook downloads under the profiles of the hub that are DINOv2."""
     code = project.source(stem).read_text(encoding="utf-8")
     kinds = [kind for kind in ("dinov2", "clip", "diffusion") if f"load_{kind}(" in code]
     first_with: dict[int, str] = {}  # megabytes -> profile; models with registers weigh the same
     for profile in PROFILES.values():
-        if profile.name != COMMITTED_PROFILE:
+        if profile.dinov2.startswith("facebook/dinov2-"):
             weights = [WEIGHTS[getattr(profile, kind)]["megabytes"] for kind in kinds]
             first_with.setdefault(sum(weights), profile.name)
     sizes = [f"{megabytes:,} MB (`{name}`)" for megabytes, name in first_with.items()]

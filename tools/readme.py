@@ -93,13 +93,15 @@ def _weights() -> str:
     rows = [
         [
             f"`{name}`",
-            f"`{weights['revision'][:7]}`",
-            f"{weights['megabytes']:,} MB",
             weights["licence"],
+            weights.get("gate", "none"),
+            f"{weights['megabytes']:,} MB",
+            f"`{weights['revision'][:7]}`",
         ]
         for name, weights in WEIGHTS.items()
     ]
-    return tables.markdown(("on the Hugging Face hub", "revision", "download", "licence"), rows)
+    heads = ("on the Hugging Face hub", "licence", "gate", "download", "revision")
+    return tables.markdown(heads, rows)
 
 
 def _measured(project: Project, name: str) -> str:

@@ -3,9 +3,9 @@
     python -m tools.standins small --cache build/standins
 
 fills a folder that the Hugging Face libraries take for their cache, so that every name of a profile
-resolves at its pinned revision without a network. Nothing that they compute means anything; they
-show that the code runs on the real models' sizes. Stable Diffusion alone is narrower and smaller
-than the real one, which a CPU cannot run within an hour.
+resolves at its pinned revision without a network, also of weights that are behind a form. Nothing
+that they compute means anything; they show that the code runs on the real models' sizes. Stable
+Diffusion alone is narrower and smaller than the real one, which a CPU cannot run within an hour.
 """
 
 import argparse
@@ -28,6 +28,10 @@ from transformers import (
     Dinov2Model,
     Dinov2WithRegistersConfig,
     Dinov2WithRegistersModel,
+    DINOv3ViTConfig,
+    DINOv3ViTModel,
+    SiglipConfig,
+    SiglipModel,
 )
 
 from dinov2_helpers import data_dir
@@ -48,6 +52,41 @@ PREPROCESSOR: dict[str, Any] = {
     "resample": 3,
     "rescale_factor": 0.00392156862745098,
     "size": {"shortest_edge": 256},
+}
+# that of facebook/dinov3-vits16-pretrain-lvd1689m
+DINOV3_PREPROCESSOR: dict[str, Any] = {
+    "crop_size": None,
+    "data_format": "channels_first",
+    "default_to_square": True,
+    "device": None,
+    "disable_grouping": None,
+    "do_center_crop": None,
+    "do_convert_rgb": None,
+    "do_normalize": True,
+    "do_rescale": True,
+    "do_resize": True,
+    "image_mean": [0.485, 0.456, 0.406],
+    "image_processor_type": "DINOv3ViTImageProcessorFast",
+    "image_std": [0.229, 0.224, 0.225],
+    "input_data_format": None,
+    "resample": 2,
+    "rescale_factor": 0.00392156862745098,
+    "return_tensors": None,
+    "size": {"height": 224, "width": 224},
+}
+# that of google/siglip2-base-patch16-224
+SIGLIP_PREPROCESSOR: dict[str, Any] = {
+    "do_convert_rgb": None,
+    "do_normalize": True,
+    "do_rescale": True,
+    "do_resize": True,
+    "image_mean": [0.5, 0.5, 0.5],
+    "image_processor_type": "SiglipImageProcessor",
+    "image_std": [0.5, 0.5, 0.5],
+    "processor_class": "SiglipProcessor",
+    "resample": 2,
+    "rescale_factor": 0.00392156862745098,
+    "size": {"height": 224, "width": 224},
 }
 # that of openai/clip-vit-base-patch32, in an older form
 CLIP_PREPROCESSOR: dict[str, Any] = {
@@ -81,6 +120,13 @@ DINOV2_SIZES: dict[str, dict[str, Any]] = {
         "use_swiglu_ffn": True,
     },
 }
+# by the letter in the name of the repository
+DINOV3_SIZES: dict[str, dict[str, Any]] = {
+    "s": {"hidden_size": 384, "num_hidden_layers": 12, "num_attention_heads": 6},
+    "b": {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12},
+    "l": {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16},
+}
+SIGLIP_VOCABULARY = 256_000  # Gemma's
 _CLIP_TEXT: dict[str, Any] = {
     "vocab_size": 49408,
     "max_position_embeddings": 77,
@@ -119,6 +165,22 @@ def dinov2_model(name: str) -> Any:
     if "with-registers" in name:
         return Dinov2WithRegistersModel(Dinov2WithRegistersConfig(**sizes, num_register_tokens=4))
     return Dinov2Model(Dinov2Config(**sizes))
+
+
+def dinov3_model(name: str) -> Any:
+    """Returns a random model with the sizes of, say, "facebook/dinov3-vits16-pretrain-lvd1689m"."""
+    sizes = DINOV3_SIZES[name.split("-vit")[1][0]]
+    width = 4 * sizes["hidden_size"]
+    return DINOv3ViTModel(DINOv3ViTConfig(**sizes, intermediate_size=width, num_register_tokens=4))
+
+
+def siglip_model(vocabulary: int = SIGLIP_VOCABULARY) -> Any:
+    """Returns a random model with the sizes of "google/siglip2-base-patch16-224".
+
+    Args:
+        vocabulary: tokens that it can read; those of the real one weigh half of all of it.
+    """
+    return SiglipModel(SiglipConfig(text_config={"vocab_size": vocabulary}))
 
 
 def clip_model(name: str) -> Any:
@@ -161,6 +223,19 @@ def _write_dinov2(name: str, folder: Path) -> None:
     torch.manual_seed(0)
     dinov2_model(name).save_pretrained(folder)
     write_preprocessor(folder, PREPROCESSOR)
+
+
+def _write_dinov3(name: str, folder: Path) -> None:
+    torch.manual_seed(0)
+    dinov3_model(name).save_pretrained(folder)
+    write_preprocessor(folder, DINOV3_PREPROCESSOR)
+
+
+def _write_siglip(name: str, folder: Path) -> None:
+    torch.manual_seed(1)
+    siglip_model().save_pretrained(folder)
+    tokenizer().save_pretrained(folder)
+    write_preprocessor(folder, SIGLIP_PREPROCESSOR)
 
 
 def _write_clip(name: str, folder: Path) -> None:
@@ -223,12 +298,20 @@ def add_to_cache(cache: Path, repo: str, build: Callable[[str, Path], None]) -> 
 def standins(profile: str, cache: Path) -> list[Path]:
     """Puts stand-ins for the three models of a profile into a cache of the hub."""
     models = PROFILES[profile]
+    repos = dict.fromkeys((models.dinov2, models.clip, models.diffusion))
+    return [add_to_cache(cache, repo, _builder(repo)) for repo in repos]
+
+
+def _builder(repo: str) -> Callable[[str, Path], None]:
+    """What writes a stand-in for a repository, by how its name begins."""
     builders = {
-        models.dinov2: _write_dinov2,
-        models.clip: _write_clip,
-        models.diffusion: _write_diffusion,
+        "facebook/dinov2-": _write_dinov2,
+        "facebook/dinov3-": _write_dinov3,
+        "google/siglip2-": _write_siglip,
+        "openai/clip-": _write_clip,
+        "stable-diffusion": _write_diffusion,
     }
-    return [add_to_cache(cache, repo, build) for repo, build in builders.items()]
+    return next(build for start, build in builders.items() if repo.startswith(start))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -212,7 +212,8 @@ def check_disk() -> Finding:
 
 def _to_download() -> list[Any]:
     profile = current_profile()
-    names = [name for name in (profile.dinov2, profile.clip) if name in WEIGHTS]
+    # one model may do both
+    names = [name for name in dict.fromkeys((profile.dinov2, profile.clip)) if name in WEIGHTS]
     return [one for one in map(hub_weights, names) if one.state != "cached"]
 
 

@@ -1,4 +1,4 @@
-"""`dinov2 models`: which models there are, how large, under which licence, and which are here."""
+"""`dinov2 models`: licence and gate of each model, its size, and whether it is here."""
 
 from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping
@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..data import data_dir
-from ..models.profiles import PROFILES, WEIGHTS, Profile, current_profile
+from ..models.profiles import FORM_STEPS, PROFILES, WEIGHTS, Profile, current_profile, gates
 from ..pictures.files import printable
 from .options import Command
 from .session import Session
@@ -15,7 +15,8 @@ EXAMPLE = """\
   dinov2 models
   dinov2 models --json"""
 EMBEDDED_LICENCE = "MIT"  # as the cards of the models say
-ROW = "{:2}{:24}{:42}{:>6}  {:24}{}"
+OPEN = "none"  # the gate of weights that can be had without asking
+ROW = "{:2}{:22}{:24}{:6}{:44}{:>6}  {:13}{}"
 
 
 class Weights(NamedTuple):
@@ -24,6 +25,7 @@ class Weights(NamedTuple):
     name: str  # on the hub, or of the embedded folder
     megabytes: int  # to download; of an embedded one on disk
     licence: str
+    gate: str  # what must be filled in to have them; else `OPEN`
     state: str  # "embedded", "cached", "partly cached" or "not here"
 
 
@@ -31,7 +33,8 @@ def hub_weights(name: str) -> Weights:
     """Say what is known of a model on the Hugging Face hub; only its cache on disk is looked at."""
     facts = WEIGHTS[name]
     state = _state(name, facts["revision"], facts["megabytes"])
-    return Weights(name, facts["megabytes"], facts["licence"], state)
+    gate = facts.get("gate", OPEN)
+    return Weights(name, facts["megabytes"], facts["licence"], gate, state)
 
 
 def embedded_models() -> dict[str, Weights]:
@@ -45,7 +48,7 @@ def embedded_models() -> dict[str, Weights]:
 
 def _embedded_weights(folder: Path) -> Weights:
     size = sum(file.stat().st_size for file in folder.rglob("*.safetensors"))
-    return Weights(folder.name, round(size / 1e6), EMBEDDED_LICENCE, "embedded")
+    return Weights(folder.name, round(size / 1e6), EMBEDDED_LICENCE, OPEN, "embedded")
 
 
 def _state(name: str, revision: str, megabytes: int) -> str:
@@ -76,15 +79,19 @@ def run(args: Namespace, session: Session) -> dict[str, Any]:
     chosen = current_profile().name
     known = embedded_models() | {name: hub_weights(name) for name in WEIGHTS}
     profiles = {name: _names(profile) for name, profile in PROFILES.items()}
-    session.print(ROW.format("", "--model", "DINOv2", "MB", "licence", "state"))
+    heads = ("licence", "gate", "DINOv2 or in its place", "MB", "state", "")
+    session.print(ROW.format("", "--model", *heads).rstrip())
     for name, names in profiles.items():
         _print(session, "*" if name == chosen else "", name, known[names["dinov2"]])
     session.print("\n* is the default: the environment variable DINOV2_PROFILE, else tiny.\n")
-    session.print(ROW.format("", "of profiles", "words and diffusion", "MB", "licence", "state"))
+    heads = ("licence", "gate", "words and diffusion", "MB", "state", "of profiles")
+    session.print(ROW.format("", "", *heads))
     shown = {names["dinov2"] for names in profiles.values()}
     for weights in known.values():
         if weights.name not in shown:
-            _print(session, "", _users(weights.name, profiles), weights)
+            _print(session, "", "", weights, _users(weights.name, profiles))
+    for licence, allows in gates().items():
+        session.print(f"\nform: {FORM_STEPS}\n{licence}: it allows {allows}.")
     session.print(f"\nDownloads are kept in {printable(cache_folder())}.")
     return {
         "default": chosen,
@@ -103,13 +110,16 @@ def _names(profile: Profile) -> dict[str, str]:
 def _users(name: str, profiles: Mapping[str, Mapping[str, str]]) -> str:
     """Say which profiles use weights; those with registers use the same as those without."""
     users = [profile for profile, names in profiles.items() if name in names.values()]
-    sizes = [user for user in users if not user.endswith("-with-registers")]
-    return "all but tiny" if len(sizes) > 2 else ", ".join(sizes)
+    if len(users) == len(profiles) - 1:
+        return "all but tiny"
+    return ", ".join(user for user in users if not user.endswith("-with-registers"))
 
 
-def _print(session: Session, mark: str, name: str, weights: Weights) -> None:
+def _print(session: Session, mark: str, name: str, weights: Weights, users: str = "") -> None:
     size = f"{weights.megabytes:,}"
-    session.print(ROW.format(mark, name, weights.name, size, weights.licence, weights.state))
+    terms = (weights.licence, weights.gate)
+    line = ROW.format(mark, name, *terms, weights.name, size, weights.state, users)
+    session.print(line.rstrip())
 
 
 COMMAND = Command(

@@ -15,7 +15,7 @@ CPU_BUDGET = 20 * 2**20  # bytes; larger batches leave the caches and are slower
 def activation_bytes(model: Model, shape: tuple[int, ...]) -> int:
     """Return the bytes that one picture (3, H, W) takes in the widest part of the model."""
     patches = shape[1] * shape[2] // model.patch_size**2
-    tokens = patches + 1 + model.n_registers
+    tokens = patches + model.first_patch
     # of one block: query, key, value, residual, and twice the 4 x wider hidden layer of its MLP
     numbers = 12 * tokens * model.width
     if model.model.config._attn_implementation == "eager":

@@ -99,7 +99,7 @@ class Computer:
 
     def _arrays(self, tokens: Tokens, grid: tuple[int, int]) -> Record:
         """Return what is wanted of a batch, by name, as arrays (N, ...)."""
-        first_patch = 1 + self.model.n_registers
+        first_patch = self.model.first_patch
 
         def patches(of: Any) -> Any:
             return of[:, first_patch:].unflatten(1, grid)  # (N, h, w, D)
@@ -109,7 +109,7 @@ class Computer:
             found["patches"] = patches(tokens.last)
         for layer in inner_layers(self.model, self.settings):
             cls_name, patches_name = layer_names(self.model, layer)
-            found[cls_name] = tokens.layers[layer][:, 0]
+            found[cls_name] = self._summary(tokens.layers[layer])
             found[patches_name] = patches(tokens.layers[layer])
         for facet, of_facet in tokens.facets.items():
             found[facet] = patches(of_facet)
@@ -117,6 +117,10 @@ class Computer:
             from_cls = tokens.attention[:, :, 0, first_patch:]  # (N, heads, h * w)
             found["attention"] = from_cls.unflatten(2, grid)
         return {name: tensor.float().cpu().numpy() for name, tensor in found.items()}
+
+    def _summary(self, of_layer: Any) -> Any:
+        """Return CLS of a block's tokens (N, T, D) or, where there is none, their mean: (N, D)."""
+        return of_layer[:, 0] if self.model.has_cls else of_layer.mean(1)
 
 
 def _shape(batch: list[Job]) -> tuple[int, ...]:

@@ -23,7 +23,11 @@ class Skipped:
 
 
 class Layer(NamedTuple):
-    """Output of a block after the final layer norm: `cls` (N, D), `patches` (N, h, w, D)."""
+    """Output of a block after the final layer norm: `cls` (N, D), `patches` (N, h, w, D).
+
+    Of a model without CLS, `cls` is the mean of the patches; in the last block, what its head
+    makes of them.
+    """
 
     cls: NDArray[np.float32]
     patches: Maps

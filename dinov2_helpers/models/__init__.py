@@ -1,5 +1,6 @@
 """Models by name, and what computes their tokens."""
 
+from .anatomy import Anatomy, anatomy_of
 from .diffusion import load_diffusion
 from .encoder import Encoder, Facet, Inside, Tokens
 from .load import (
@@ -19,6 +20,7 @@ from .profiles import PROFILES, WEIGHTS, ModelError, Profile, current_profile
 __all__ = [
     "PROFILES",
     "WEIGHTS",
+    "Anatomy",
     "Backend",
     "Device",
     "Dinov2",
@@ -32,6 +34,7 @@ __all__ = [
     "Source",
     "Tokens",
     "about",
+    "anatomy_of",
     "best_device",
     "current_profile",
     "load_diffusion",

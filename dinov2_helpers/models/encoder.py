@@ -8,6 +8,8 @@ from functools import partial
 from threading import local
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeAlias
 
+from .anatomy import anatomy_of
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -28,9 +30,9 @@ class Inside(NamedTuple):
 
 @dataclass(frozen=True)
 class Tokens:
-    """What an encoder makes of N pictures of one shape; T is 1 + registers + patches."""
+    """What an encoder makes of N pictures of one shape; T is CLS, if any, registers, patches."""
 
-    pooled: "Tensor"  # (N, D), CLS after the final layer norm; CLIP: its projection
+    pooled: "Tensor"  # (N, D), CLS after the final layer norm; CLIP, SigLIP: what its head makes
     last: "Tensor"  # (N, T, D), tokens after the final layer norm
     layers: "dict[int, Tensor]" = field(default_factory=dict)  # (N, T, D), each after that norm
     facets: "dict[str, Tensor]" = field(default_factory=dict)  # (N, T, D), heads side by side
@@ -70,10 +72,15 @@ class TorchEncoder:
 
     def __init__(self, model: Any, forward: Callable[..., Any] | None = None) -> None:
         self.model = model
-        self.forward = forward or model
+        self.forward = forward or partial(model, **anatomy_of(model).options)
 
     def check(self, inside: Inside) -> None:
-        """Raise a ValueError if attention is wanted and was not loaded so."""
+        """Raise a ValueError if attention is wanted and was not loaded so, or has no CLS."""
+        if inside.attention and not anatomy_of(self.model).has_cls:
+            raise ValueError(
+                f"attention=True: {self.model.config.model_type} has no CLS token, whose attention "
+                "this is; take a DINOv2 or DINOv3"
+            )
         if inside.attention and self.model.config._attn_implementation != "eager":
             raise ValueError(
                 "attention=True needs a model from load_dinov2(..., attention='eager')"
@@ -103,25 +110,31 @@ class TorchEncoder:
         watched: dict[str, Any] = {}
         if not inside:
             return watched
-        blocks = self.model.encoder.layer
+        anatomy = anatomy_of(self.model)
+        blocks = anatomy.blocks_of(self.model)
         for layer in inside.layers:
             watched[f"layer {layer}"] = blocks[layer]
         for facet in inside.facets:  # from q_proj, k_proj, v_proj
-            watched[facet] = getattr(blocks[inside.facet_layer].attention, f"{facet[0]}_proj")
+            attention = anatomy.attention_of(blocks[inside.facet_layer])
+            watched[facet] = getattr(attention, f"{facet[0]}_proj")
         if inside.attention:
-            watched["attention"] = blocks[-1].attention
+            watched["attention"] = anatomy.attention_of(blocks[-1])
         return watched
 
     def _compute(self, inside: Inside, seen: local, pixels: "Tensor") -> Tokens:
         output = self._run(pixels.to(self.model.device))
         found = vars(seen)
+        layers = {layer: found[f"layer {layer}"] for layer in inside.layers}
         return Tokens(
             pooled=output.pooler_output,
             last=output.last_hidden_state,
-            layers={i: self.model.layernorm(found[f"layer {i}"]) for i in inside.layers},
+            layers={layer: self._norm(tokens) for layer, tokens in layers.items()},
             facets={facet: found[facet] for facet in inside.facets},
             attention=found["attention"][1] if inside.attention else None,
         )
+
+    def _norm(self, tokens: "Tensor") -> Any:
+        return anatomy_of(self.model).norm_of(self.model)(tokens)
 
     def _run(self, pixels: "Tensor") -> Any:
         return self.forward(pixel_values=pixels)

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias, get_args
 
 from ..data import data_dir
 from ..pictures.pixels import Preprocessing
+from .anatomy import ANATOMIES
 from .encoder import Encoder, TorchEncoder
-from .profiles import PROFILES, WEIGHTS, ModelError, current_profile
+from .profiles import PROFILES, WEIGHTS, ModelError, current_profile, gate_of
 
 if TYPE_CHECKING:
     import torch
@@ -61,6 +62,7 @@ class Model:
     n_layers: int
     n_heads: int
     n_registers: int  # tokens between CLS and the patches
+    has_cls: bool = True  # whether the first token is CLS; else all but registers are patches
     image_size: int  # side in pixels of the square that its position embeddings were made for
     device: "torch.device"
     dtype: "torch.dtype"
@@ -75,12 +77,18 @@ class Model:
         """Return what computes the tokens of `model`; ValueError: the backend cannot."""
         return choose_encoder(self.model, self.backend)
 
+    @property
+    def first_patch(self) -> int:
+        """Which of the tokens is that of the first patch: behind CLS and the registers."""
+        return self.has_cls + self.n_registers
+
     def describe(self) -> str:
         """Say in one line which model this is, and where and in which number format it runs."""
         parameters = sum(p.numel() for p in self.model.parameters()) / 1e6
+        cls = "" if self.has_cls else "no CLS, "
         return (
             f"{self.name}: {parameters:.1f} M parameters, {self.n_layers} layers x {self.width}, "
-            f"{self.n_heads} heads, patch {self.patch_size}, {self.n_registers} registers, "
+            f"{self.n_heads} heads, patch {self.patch_size}, {cls}{self.n_registers} registers, "
             f"native {self.image_size} px, {self.device}, {str(self.dtype).removeprefix('torch.')}"
         )
 
@@ -88,7 +96,11 @@ class Model:
 
 
 class Dinov2(Model):
-    """A loaded Dinov2Model or Dinov2WithRegistersModel."""
+    """A loaded Dinov2Model, Dinov2WithRegistersModel, DINOv3ViTModel or SiglipVisionModel.
+
+    All take the place of DINOv2: what holds their tokens asks `first_patch` and `has_cls`, and
+    nothing else of what they are.
+    """
 
     kind = "DINOv2"
 
@@ -101,10 +113,13 @@ def load_dinov2(
     attention: str = "sdpa",
     backend: Backend = "auto",
 ) -> Dinov2:
-    """Load a DINOv2; its one-line description is logged (level INFO).
+    """Load a DINOv2, or what can take its place; its one-line description is logged (level INFO).
+
+    DINOv3 (ViT) and the vision tower of a SigLIP or SigLIP 2 give the same kinds of features: of
+    SigLIP, which has no CLS token, its pooling head's vector stands for CLS.
 
     Args:
-        name_or_path: A profile ("tiny", "base-with-registers", ...), else a folder, else a name on
+        name_or_path: A profile ("tiny", "dinov3-small", ...), else a folder, else a name on
             the Hugging Face hub, which is downloaded once. None: the profile of `DINOV2_PROFILE`.
         device: None: the first at hand of cuda, mps, cpu; the CPU for the last two backends.
         dtype: "float16", "bfloat16", ... None: float32 on every device.
@@ -116,7 +131,7 @@ def load_dinov2(
             where it is slower; else "torch".
 
     Raises:
-        ModelError: Not found, no network, incomplete, damaged, or not a DINOv2.
+        ModelError: Not found, no network, behind a form, incomplete, damaged, or of another kind.
         ModuleNotFoundError: OpenVINO is asked for and not installed.
         ValueError: A backend, device and number format that do not go together.
 
@@ -125,13 +140,29 @@ def load_dinov2(
         >>> dinov2.dim, dinov2.patch_size
         (192, 14)
     """
-    from transformers import Dinov2Model, Dinov2WithRegistersModel
+    from transformers import (
+        Dinov2Model,
+        Dinov2WithRegistersModel,
+        DINOv3ViTModel,
+        SiglipVisionModel,
+    )
+
+    class SiglipTower(SiglipVisionModel):
+        """Of a SigLIP with both towers, the one that sees; of the other nothing is said."""
+
+        _keys_to_ignore_on_load_unexpected: ClassVar = [r"^text_model\.", r"^logit_"]
 
     if backend not in get_args(Backend):
         raise ValueError(f"backend {backend!r} is none of {get_args(Backend)}")
     if backend in ("onednn", "openvino"):
         device = device or "cpu"
-    kinds = {"dinov2": Dinov2Model, "dinov2_with_registers": Dinov2WithRegistersModel}
+    kinds = {
+        "dinov2": Dinov2Model,
+        "dinov2_with_registers": Dinov2WithRegistersModel,
+        "dinov3_vit": DINOv3ViTModel,
+        "siglip": SiglipTower,
+        "siglip_vision_model": SiglipVisionModel,
+    }
     loaded = load_parts("DINOv2", kinds, name_or_path, device, dtype, attention)
     result = Dinov2(**loaded, backend=backend)
     log.info("%s", result.describe())
@@ -240,6 +271,7 @@ def _pretrained(
 
 def _facts(model: Any) -> dict[str, Any]:
     config = getattr(model.config, "vision_config", model.config)
+    known = ANATOMIES.get(config.model_type)
     return {
         "patch_size": config.patch_size,
         "dim": getattr(model.config, "projection_dim", config.hidden_size),
@@ -247,14 +279,29 @@ def _facts(model: Any) -> dict[str, Any]:
         "n_layers": config.num_hidden_layers,
         "n_heads": config.num_attention_heads,
         "n_registers": getattr(config, "num_register_tokens", 0),
+        "has_cls": known is None or known.has_cls,
         "image_size": config.image_size,
     }
 
 
-def _processor(path: Path, patch_size: int) -> tuple[Any, Preprocessing]:
-    from transformers import AutoImageProcessor
+_WITHOUT_PILLOW = "DINOv3ViTImageProcessor"  # transformers has it for torchvision alone
 
-    processor = AutoImageProcessor.from_pretrained(path, backend="pil", trust_remote_code=False)
+
+def _processor(path: Path, patch_size: int) -> tuple[Any, Preprocessing]:
+    from transformers import AutoImageProcessor, ViTImageProcessorPil
+    from transformers.image_utils import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+
+    file = path / "preprocessor_config.json"
+    config = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    kind = config.get("image_processor_type", "")
+    if kind.startswith(_WITHOUT_PILLOW):
+        # the same steps; values are rounded to whole grey levels after the scaling, as Pillow does
+        defaults = {"image_mean": IMAGENET_DEFAULT_MEAN, "image_std": IMAGENET_DEFAULT_STD}
+        said = {key: value for key, value in config.items() if value is not None}
+        del said["image_processor_type"]
+        processor: Any = ViTImageProcessorPil(**defaults | said)
+    else:
+        processor = AutoImageProcessor.from_pretrained(path, backend="pil", trust_remote_code=False)
     return processor, Preprocessing.from_processor(processor, patch_size)
 
 
@@ -342,6 +389,7 @@ def locate(
             f"No {kind} {name!r}: no folder, no profile ({', '.join(PROFILES)}), and revision "
             f"{revision!r} could not be downloaded ({error}). Call load_{kind.lower()}({name!r}) "
             "once with network, which keeps it; or use the embedded model, DINOV2_PROFILE=tiny."
+            f"{gate_of(repo)}"
         ) from None
 
 

@@ -15,6 +15,7 @@ from .encoder import Forward, Inside, Tokens, TorchEncoder
 if TYPE_CHECKING:
     from torch import Tensor
 
+KINDS = ("dinov2", "dinov2_with_registers")  # whose positions `convert` knows how to fix
 MOST_SHAPES = 4  # compiled ones of a model; each takes seconds, and the weights once more
 
 
@@ -32,6 +33,11 @@ class OpenVinoEncoder(TorchEncoder):
 
     def __init__(self, model: Any) -> None:
         super().__init__(model)
+        if model.config.model_type not in KINDS:
+            raise ValueError(
+                f"backend='openvino' computes {' and '.join(KINDS)}, not "
+                f"{model.config.model_type}: give backend='auto'"
+            )
         need("openvino", "openvino", "backend='openvino'")
         self._compiled: dict[tuple[int, int], Any] = {}  # by height and width of the pictures
         self._weights = b""  # fingerprint of those that were compiled

@@ -1,4 +1,4 @@
-"""Which models there are, by name: profiles, pinned revisions, sizes, licences."""
+"""Which models there are, by name: profiles, pinned revisions, sizes, licences, gates."""
 
 import json
 import os
@@ -22,32 +22,31 @@ class Profile(NamedTuple):
     """The models that a notebook uses together, by hub name; for "tiny" folders below `data/`."""
 
     name: str  # what DINOV2_PROFILE is set to
-    dinov2: str
+    dinov2: str  # a DINOv2, or what takes its place
     clip: str
     diffusion: str
 
 
-_CLIP_B32 = "openai/clip-vit-base-patch32"
-_CLIP_L14 = "openai/clip-vit-large-patch14"
+WEIGHTS = json.loads((Path(__file__).parent / "hub.json").read_text(encoding="utf-8"))
+"""Facts on weights by hub name: their "licence", "megabytes" (fp32, 4 bytes per parameter) and
+"revision", the commit that is loaded (others: main), with a public text that shows it. Weights that
+must be asked for have a "gate", and in "allows" what their licence does. Those that make a profile
+name it, and in "clip" the model of words beside them."""
+
 _STABLE_DIFFUSION = "stable-diffusion-v1-5/stable-diffusion-v1-5"
-_CLIP_OF_SIZE = {"small": _CLIP_B32, "base": _CLIP_B32, "large": _CLIP_L14, "giant": _CLIP_L14}
 
 
 def _profiles() -> dict[str, Profile]:
     tiny = Profile("tiny", "models/dinov2-tiny", "models/clip-tiny", "models/diffusion-tiny")
     found = {"tiny": tiny}
-    for of_hub, suffix in (("", ""), ("with-registers-", "-with-registers")):
-        for size, clip in _CLIP_OF_SIZE.items():
-            name = size + suffix
-            dinov2 = f"facebook/dinov2-{of_hub}{size}"
-            found[name] = Profile(name, dinov2, clip, _STABLE_DIFFUSION)
+    for dinov2, facts in WEIGHTS.items():
+        if "profile" in facts:
+            name = facts["profile"]
+            found[name] = Profile(name, dinov2, facts["clip"], _STABLE_DIFFUSION)
     return found
 
 
 PROFILES = _profiles()
-WEIGHTS = json.loads((Path(__file__).parent / "hub.json").read_text(encoding="utf-8"))
-"""Facts on weights by hub name: their "licence", "megabytes" (fp32, 4 bytes per parameter) and
-"revision", the commit that is loaded (others: main), with a public text that shows it."""
 
 
 def current_profile() -> Profile:
@@ -60,3 +59,39 @@ def current_profile() -> Profile:
     if name not in PROFILES:
         raise ModelError(f"DINOV2_PROFILE={name!r} is no profile; choose one of {[*PROFILES]}")
     return PROFILES[name]
+
+
+FORM_STEPS = (
+    "sign in on the page of the weights and ask for them; the answer may take days and may be no. "
+    "Then log in on this machine with `hf auth login`, and load them again."
+)
+
+
+def gates() -> dict[str, str]:
+    """Return what each licence of weights behind a form allows, by licence."""
+    return {facts["licence"]: facts["allows"] for facts in WEIGHTS.values() if "gate" in facts}
+
+
+def gate_of(name: str) -> str:
+    """Say how weights behind a form are asked for and what their licence allows.
+
+    Args:
+        name: On the Hugging Face hub.
+
+    Returns:
+        Sentences that begin with a space; none for weights that can be had without asking.
+
+    Example:
+        >>> gate_of("facebook/dinov2-small")
+        ''
+    """
+    facts = WEIGHTS.get(name, {})
+    if "gate" not in facts:
+        return ""
+    from huggingface_hub import constants
+
+    return (
+        f" Its weights are behind a {facts['gate']}, {constants.ENDPOINT}/{name}: {FORM_STEPS} "
+        f"The {facts['licence']} allows {facts['allows']}. DINOv2 needs no form: profiles small, "
+        "base, large, giant."
+    )

@@ -19,6 +19,8 @@ MAX_PIXELS = {"crop": 2**24, "resize": 2**22, "pad": 2**22}
 
 _CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 _CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+_IMAGENET_MEAN = (0.485, 0.456, 0.406)
+_IMAGENET_STD = (0.229, 0.224, 0.225)
 _BICUBIC, _BILINEAR = 3, 2
 # What processors do where their configuration says nothing. These classes of transformers differ in
 # nothing else; those with steps of their own are refused.
@@ -49,6 +51,7 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
     "CLIP": _CROPPING,
     "ViT": _SQUARE,
     "Siglip": _SQUARE | {"default_to_square": False, "resample": _BICUBIC},
+    "DINOv3ViT": _SQUARE | {"image_mean": _IMAGENET_MEAN, "image_std": _IMAGENET_STD},
 }
 _FORMS = (
     {"shortest_edge"},

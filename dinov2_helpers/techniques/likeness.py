@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ..extraction.result import Skipped
 from ..extraction.sources import name_sources
-from ..models import Model
+from ..models import Model, anatomy_of
 from ..pictures.decode import ImageError, open_image
 from ..pictures.pixels import Preprocessing, geometry
 
@@ -99,22 +99,27 @@ class Likeness:
         network = self.dinov2.model
         shown = widened(pictures.to(self.dinov2.device))
         pixels = view(self.dinov2.preprocessing, shown, self.size)
-        output = network(pixel_values=pixels.to(self.dinov2.dtype), output_hidden_states=True)
+        output = network(
+            pixel_values=pixels.to(self.dinov2.dtype),
+            output_hidden_states=True,
+            **anatomy_of(network).options,
+        )
         return [self._of_kind(kind, output) for kind in self.kinds]
 
     def _of_kind(self, kind: Kind, output: Any) -> "Tensor":
-        first = 1 + self.dinov2.n_registers
+        first = self.dinov2.first_patch
         layers = self.dinov2.n_layers
         tokens: Tensor = widened(output.last_hidden_state)  # (n, T, D)
         if kind == "cls":
-            return tokens[:, :1]
+            pooled: Tensor = widened(output.pooler_output)  # (n, D)
+            return pooled[:, None]
         if kind == "mean":
             return tokens[:, first:].mean(1, keepdim=True)
         if kind == "patches":
             return tokens[:, first:]
         if kind == "middle":
-            middle = self.dinov2.model.layernorm(output.hidden_states[layers // 2])
-            return widened(middle)[:, first:]
+            norm = anatomy_of(self.dinov2.model).norm_of(self.dinov2.model)
+            return widened(norm(output.hidden_states[layers // 2]))[:, first:]
         early = widened(output.hidden_states[1 + layers // 4])[:, first:]  # (n, P, D)
         gram = early.mT @ early / early.shape[1]  # (n, D, D)
         return gram.flatten(1)[:, None]

@@ -12,7 +12,7 @@ from PIL import Image
 from ..extraction import Features, extract_features, stream_features
 from ..extraction.result import Skipped
 from ..extraction.sources import name_sources
-from ..models import Model
+from ..models import Model, anatomy_of
 from ..pictures import ImageError, geometry, open_image
 from .inputs import check_origin
 from .memory import unit
@@ -204,9 +204,11 @@ def cut_after(dinov2: Model, layer: int) -> Model:
     """
     if layer == dinov2.n_layers - 1:
         return dinov2
+    anatomy = anatomy_of(dinov2.model)
     short = _with_own_parts(dinov2.model)
-    short.encoder = _with_own_parts(dinov2.model.encoder)
-    short.encoder.layer = dinov2.model.encoder.layer[: layer + 1]
+    stack = _with_own_parts(anatomy.stack_of(dinov2.model))
+    setattr(stack, anatomy.blocks, anatomy.blocks_of(dinov2.model)[: layer + 1])
+    setattr(short, anatomy.stack, stack)
     return replace(dinov2, model=short, n_layers=layer + 1)
 
 
