@@ -77,7 +77,10 @@ def test_every_page_of_docs_is_in_the_contents():
         assert f"notebooks/{stem}" in listed
 
 
-@pytest.mark.parametrize("page", ["docs/faq", "docs/glossary", "docs/references", "docs/ledger"])
+@pytest.mark.parametrize(
+    "page",
+    ["docs/faq", "docs/glossary", "docs/references", "docs/ledger", "docs/teaching", "docs/quiz"],
+)
 def test_its_links_lead_to_a_section_that_is_there(page):
     listed = contents.pages(PROJECT)
     found = list(links(page))

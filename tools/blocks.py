@@ -47,6 +47,11 @@ def passages(markdown: str) -> dict[str, str]:
     return {match["name"]: match["body"].strip() for match in _BLOCK.finditer(markdown)}
 
 
+def uncommented(markdown: str) -> str:
+    """The text without the markers, for those who read it outside of the repository."""
+    return re.sub(r"<!--.*?-->\n*", "", markdown, flags=re.DOTALL)
+
+
 def fill_lines(text: str, passages: Mapping[str, str]) -> str:
     """Writes lines between those that mark them, as in TOML and YAML.
 

@@ -30,11 +30,15 @@ NO_RESULTS = (
 def sentences(notebook: NotebookNode) -> Iterator[str]:
     """The lines of prose that hold a digit that is no name, shape, year or heading."""
     for cell in notebook.cells:
-        if cell.cell_type != "markdown":
-            continue
-        text = prose(cell.source)
-        for pattern in NO_RESULTS:
-            text = re.sub(pattern, " ", text)
-        for line in text.splitlines():
-            if re.search(r"\d", line):
-                yield " ".join(line.split())
+        if cell.cell_type == "markdown":
+            yield from lines(cell.source)
+
+
+def lines(markdown: str) -> Iterator[str]:
+    """The lines of a Markdown text that hold such a digit."""
+    text = prose(markdown)
+    for pattern in NO_RESULTS:
+        text = re.sub(pattern, " ", text)
+    for line in text.splitlines():
+        if re.search(r"\d", line):
+            yield " ".join(line.split())

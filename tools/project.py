@@ -15,6 +15,18 @@ else:
 ROOT = Path(__file__).resolve().parent.parent
 
 
+def read_toml(path: Path) -> dict[str, Any]:
+    """A parsed TOML file.
+
+    Raises:
+        ValueError: it is no TOML; the text names the file and the line.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except tomllib.TOMLDecodeError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
 @dataclass(frozen=True)
 class Project:
     """A checkout of this repository, or a small one that a test builds.
@@ -30,7 +42,7 @@ class Project:
     @cached_property
     def pyproject(self) -> dict[str, Any]:
         """The parsed pyproject.toml."""
-        return tomllib.loads((self.root / "pyproject.toml").read_text(encoding="utf-8"))
+        return read_toml(self.root / "pyproject.toml")
 
     @property
     def settings(self) -> dict[str, Any]:

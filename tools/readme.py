@@ -11,7 +11,7 @@ from html import escape
 from pathlib import Path
 
 from dinov2_helpers.models import PROFILES, WEIGHTS
-from tools import blocks, commands, front, launch, pairing, recorded, tables
+from tools import blocks, commands, front, launch, pairing, quiz, recorded, tables, teaching
 from tools.project import Project
 
 DOCUMENTS = ("*.md", "docs/**/*.md", "notebooks/*.md", ".github/**/*.md")
@@ -36,7 +36,9 @@ def passages(project: Project) -> dict[str, str]:
         "stores": _measured(project, "stores"),
         "welcome": _welcome(project),
         "commands": commands.table(project),
+        "quiz": "\n\n".join(quiz.passage(project, stem) for stem in project.lessons()),
         **front.passages(project),
+        **teaching.passages(project),
         **launch.passages(project),
     }
 

@@ -56,7 +56,7 @@ html_show_sphinx = False
 html_sidebars: dict[str, list[str]] = {"index": [], "docs/ledger": [], "search": []}
 html_theme_options = {
     "logo": {"text": "DINOv2 in Practice"},
-    "header_links_before_dropdown": 6,
+    "header_links_before_dropdown": 7,
     "navbar_align": "left",
     "navigation_with_keys": False,
     "show_toc_level": 2,

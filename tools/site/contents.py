@@ -41,6 +41,7 @@ def sections(project: Project) -> tuple[Section, ...]:
         Section("Evidence", EVIDENCE, evidence),
         Section("Claims", LEDGER),
         Section("Library", "docs/library", ("docs/models", "docs/scaling", API)),
+        Section("Teach", "docs/teaching", ("docs/quiz",)),
         Section("Help", "docs/faq", ("docs/glossary", "docs/references", "CHANGELOG")),
         *other_languages,
     )

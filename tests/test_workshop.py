@@ -1,0 +1,296 @@
+"""The workshop kit: what is in it and what is not, and the wheels of other machines."""
+
+import json
+import re
+import subprocess
+import sys
+import zipfile
+from itertools import count
+from pathlib import Path
+
+import nbformat
+import pytest
+from packaging.requirements import Requirement
+
+from tools.project import ROOT, Project
+from tools.workshop import __main__ as workshop
+from tools.workshop import kit, start, wheels
+
+PROJECT = Project()
+OWN = "dinov2_in_practice-0.1.0-py3-none-any.whl"
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """Both folders, made with a wheel that is none: building it takes a minute."""
+    out = tmp_path_factory.mktemp("kit")
+
+    def build(project, folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / OWN).write_bytes(b"a wheel")
+        return folder / OWN
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kit, "build_wheel", build)
+        assert workshop.main([str(out)]) == 0
+    return out
+
+
+def notebooks(folder, pattern="*.ipynb"):
+    paths = sorted((folder / kit.LESSONS / "notebooks").glob(pattern))
+    return {path.stem: nbformat.read(path, as_version=4) for path in paths}
+
+
+def test_everybody_gets_lessons_without_outputs_and_without_solutions(made):
+    lessons = notebooks(made / kit.WORKSHOP)
+    assert list(lessons) == PROJECT.lessons()
+    for notebook in lessons.values():
+        text = "\n".join(cell.source for cell in notebook.cells)
+        assert all(not cell.outputs for cell in notebook.cells if cell.cell_type == "code")
+        assert "Classic wrong answers" not in text and "<details>" not in text
+        assert text.count("raise NotImplementedError") >= 2
+        assert "Not solved yet" in text
+        assert "<!--" not in text
+        nbformat.validate(notebook)
+
+
+def test_no_solution_lies_elsewhere_in_the_folder(made):
+    for path in (made / kit.WORKSHOP).rglob("*"):
+        if path.is_file() and path.suffix in (".md", ".html", ".py", ".ipynb", ".gift"):
+            text = path.read_text(encoding="utf-8")
+            assert "Answer to question" not in text, path
+            assert "nearest = np.argsort(-similarity, axis=1)[:, :k]\\n" not in text, path
+
+
+def test_who_teaches_gets_both_and_the_answers(made):
+    lessons = notebooks(made / kit.TEACHER)
+    assert list(lessons) == PROJECT.lessons()
+    for notebook in lessons.values():
+        assert any(cell.get("outputs") for cell in notebook.cells)
+        assert "<summary>Solution</summary>" in "\n".join(cell.source for cell in notebook.cells)
+    guide = (made / kit.TEACHER / "GUIDE.html").read_text(encoding="utf-8")
+    assert "The misconception it cures" in guide and "<table>" in guide
+    assert (made / kit.TEACHER / "quiz.gift").read_text(encoding="utf-8").count("[markdown]") == 56
+
+
+def test_links_of_the_lessons_lead_to_files_of_the_folder(made):
+    found = 0
+    folder = made / kit.WORKSHOP / kit.LESSONS / "notebooks"
+    for path in folder.glob("*.ipynb"):
+        for cell in nbformat.read(path, as_version=4).cells:
+            if cell.cell_type == "markdown":
+                for target in re.findall(r"\]\((?![a-z]+:)([\w./-]+)", cell.source):
+                    found += 1
+                    assert (folder / target).is_file(), f"{path.name}: {target}"
+    assert found > 20
+
+
+def test_the_first_page_says_one_line_for_each_system(made):
+    page = (made / kit.WORKSHOP / kit.START_HERE).read_text(encoding="utf-8")
+    assert "<pre><code>python3 start.py" in page and "<pre><code>py start.py" in page
+    assert "What does DINOv2 see in a picture?" in page
+    assert "ModuleNotFoundError" in page and "<!--" not in page
+    assert "http" not in page and "](" not in page
+    assert (made / kit.WORKSHOP / "start.py").is_file()
+
+
+def test_a_zip_has_all_of_its_folder(made):
+    for name in (kit.WORKSHOP, kit.TEACHER):
+        with zipfile.ZipFile(made / f"{name}.zip") as archive:
+            packed = set(archive.namelist())
+            assert archive.testzip() is None
+        there = {
+            path.relative_to(made).as_posix() for path in (made / name).rglob("*") if path.is_file()
+        }
+        assert packed == there
+
+
+def test_what_is_left_of_an_older_kit_is_removed_but_wheels_stay(made, tmp_path):
+    (tmp_path / "old.txt").touch()
+    (tmp_path / "old").mkdir()
+    (tmp_path / kit.WHEELS).mkdir()
+    kit._clear(tmp_path, kept=kit.WHEELS)
+    assert [path.name for path in tmp_path.iterdir()] == [kit.WHEELS]
+
+
+# ------------------------------------------------------------------------------------------------
+# wheels
+
+
+def wheel(folder, name, version, tags="py3-none-any", requires=()):
+    path = folder / f"{name}-{version}-{tags}.whl"
+    lines = [f"Name: {name}", f"Version: {version}", *(f"Requires-Dist: {r}" for r in requires)]
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(f"{name}-{version}.dist-info/METADATA", "\n".join(lines))
+    return path
+
+
+@pytest.fixture
+def project(tmp_path):
+    """A package that needs one with an extra, on some machines another."""
+    (tmp_path / "pyproject.toml").write_text(
+        '[project]\ndependencies = ["torch>=2.6", "server[all]"]\n'
+        '[project.optional-dependencies]\ncourse = []\n[tool.dinov2-in-practice]\nrepository = ""\n'
+    )
+    (tmp_path / "constraints.txt").write_text(
+        "# made\nserver==1.0\ncolorama==0.4 ; sys_platform == 'win32'\nextra-part==3.0\n"
+    )
+    return Project(tmp_path)
+
+
+@pytest.fixture
+def registry(monkeypatch, tmp_path):
+    """A pip that finds made-up wheels, and notes what it is asked for."""
+    asked = []
+    folder = tmp_path / "wheels"
+    linux = "cp311-cp311-manylinux_2_28_x86_64"
+
+    def run(command, check):
+        names = command[command.index("--python-version") :]
+        asked.append(command)
+        for name in names:
+            if name.startswith("torch"):
+                tags = "cp311-cp311-win_amd64" if "win_amd64" in command else linux
+                wheel(folder, "torch", "2.13.0", tags)
+            elif name.startswith("server"):
+                needs = (
+                    'colorama; sys_platform == "win32"',
+                    'Extra_Part; extra == "all"',
+                    'never; extra == "other"',
+                    'old; python_version < "3.11"',
+                )
+                wheel(folder, "server", "1.0", requires=needs)
+            elif name.startswith("colorama"):
+                wheel(folder, "colorama", "0.4")
+            elif name.startswith("extra-part"):
+                wheel(folder, "extra_part", "3.0", requires=["server"])
+            elif name == "pip":
+                wheel(folder, "pip", "26.0")
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr(wheels.subprocess, "run", run)
+    return asked, folder
+
+
+@pytest.mark.parametrize(("system", "needed"), [("linux", 4), ("windows", 5)])
+def test_what_a_machine_needs_in_turn_comes_with_its_own_markers(project, registry, system, needed):
+    asked, folder = registry
+    assert wheels.fetch(project, wheels.Target(system, "3.11"), folder) == needed
+    names = {path.name.split("-")[0] for path in folder.glob("*.whl")}
+    assert ("colorama" in names) == (system == "windows")
+    assert {"torch", "server", "extra_part", "pip"} <= names
+    assert not names & {"never", "old"}
+    assert all("--only-binary=:all:" in command for command in asked)
+    assert "server==1.0" in asked[0]
+
+
+def test_what_is_there_is_not_downloaded_again(project, registry):
+    asked, folder = registry
+    wheels.fetch(project, wheels.Target("linux", "3.11"), folder)
+    before = len(asked)
+    wheels.fetch(project, wheels.Target("linux", "3.11"), folder)
+    assert len(asked) == before
+
+
+def test_torch_for_linux_comes_from_the_index_that_is_named(project, registry):
+    asked, folder = registry
+    wheels.fetch(project, wheels.Target("linux", "3.11"), folder, "https://example.org/cpu")
+    with_index = [command for command in asked if "--index-url" in command]
+    assert len(with_index) == 1 and with_index[0][-1].startswith("torch")
+
+
+def test_cudas_libraries_are_refused(tmp_path):
+    path = wheel(tmp_path, "torch", "2.13.0", requires=["nvidia-cublas; sys_platform == 'linux'"])
+    with pytest.raises(SystemExit, match="--torch-index"):
+        list(wheels._needed_by(path, wheels.Target("linux", "3.11"), set()))
+    assert list(wheels._needed_by(path, wheels.Target("windows", "3.11"), set())) == []
+
+
+def test_a_wheel_that_cannot_be_had_is_named(project, registry, monkeypatch):
+    _, folder = registry
+    monkeypatch.setattr(wheels.subprocess, "run", lambda command, check: None)
+    with pytest.raises(SystemExit, match=r"no wheel of .* for macos and Python 3.12"):
+        wheels.fetch(project, wheels.Target("macos", "3.12"), folder)
+
+
+@pytest.mark.parametrize(
+    ("tags", "system", "fits"),
+    [
+        ("py3-none-any", "macos", True),
+        ("cp311-cp311-win_amd64", "windows", True),
+        ("cp311-cp311-win_amd64", "linux", False),
+        ("cp312-cp312-manylinux_2_17_x86_64", "linux", False),
+        ("cp38-abi3-manylinux2014_x86_64", "linux", True),
+        ("cp311-cp311-macosx_11_0_arm64", "macos", True),
+    ],
+)
+def test_which_wheel_is_for_which_machine(tmp_path, tags, system, fits):
+    wheel(tmp_path, "one", "1.0", tags)
+    found = wheels.find(Requirement("one==1.0"), wheels.Target(system, "3.11"), tmp_path)
+    assert (found is not None) == fits
+
+
+# ------------------------------------------------------------------------------------------------
+# start.py
+
+
+def test_start_knows_whether_its_wheels_are_for_this_machine(tmp_path):
+    (tmp_path / "torch-2.13.0+cpu-cp311-cp311-manylinux_2_28_x86_64.whl").touch()
+    (tmp_path / "torch-2.13.0-cp312-cp312-win_amd64.whl").touch()
+    assert start.has_wheels(tmp_path, "linux", (3, 11))
+    assert not start.has_wheels(tmp_path, "linux", (3, 12))
+    assert start.has_wheels(tmp_path, "win32", (3, 12))
+    assert not start.has_wheels(tmp_path, "darwin", (3, 11))
+    assert start.pythons(tmp_path) == {"3.11", "3.12"}
+
+
+def test_start_says_what_is_wrong_with_a_python(tmp_path, monkeypatch):
+    monkeypatch.setattr(start, "WHEELS", tmp_path)
+    assert "3.10 or newer is needed" in start.complaint("linux", (3, 9, 1))
+    assert start.complaint("linux", (3, 13, 0)) == ""
+    (tmp_path / "torch-2.13.0-cp311-cp311-win_amd64.whl").touch()
+    assert "are for Python 3.11" in start.complaint("win32", (3, 13, 0))
+    assert start.complaint("win32", (3, 11, 4)) == ""
+
+
+def test_start_asks_no_network_where_its_wheels_are(tmp_path):
+    assert "--no-index" in start.install(tmp_path, offline=True)
+    assert "--no-index" not in start.install(tmp_path, offline=False)
+    assert start.jupyter(["--no-browser"])[-1] == "--no-browser"
+
+
+def test_start_installs_once(tmp_path, monkeypatch, capsys):
+    calls = count()
+    monkeypatch.setattr(start, "ENVIRONMENT", tmp_path / "environment")
+    monkeypatch.setattr(start, "READY", tmp_path / "environment" / "ready")
+    made = []
+
+    def create(folder, with_pip, clear):
+        folder.mkdir(exist_ok=True)
+        made.append(next(calls))
+
+    monkeypatch.setattr(start.venv, "create", create)
+    done = subprocess.CompletedProcess([], 0)
+    monkeypatch.setattr(start.subprocess, "run", lambda command, check: done)
+    assert start.main(["--install"]) == start.main(["--install"]) == 0
+    assert made == [0]
+    done.returncode = 3
+    start.READY.unlink()
+    assert start.main(["--install"]) == 3
+    assert "could not be installed" in capsys.readouterr().out and not start.READY.exists()
+
+
+def test_start_needs_python_alone():
+    code = "import sys; sys.path[:0] = [sys.argv[1]]; import start; print(start.OLDEST)"
+    folder = str(Path(start.__file__).parent)
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", code, folder], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "(3, 10)"
+
+
+def test_the_notebooks_of_the_kit_open_with_the_kernel_that_is_installed(made):
+    for path in (made / kit.WORKSHOP / kit.LESSONS / "notebooks").glob("*.ipynb"):
+        kernel = json.loads(path.read_text(encoding="utf-8"))["metadata"]["kernelspec"]
+        assert kernel["name"] == "python3"
+    assert (ROOT / "tools" / "workshop" / "start-here.md").is_file()
