@@ -117,10 +117,8 @@ def benchmark(plans: Sequence[str], steps: int, out: Path) -> dict[str, Any]:
         report["rows"].append(json.loads(done.stdout.splitlines()[-1]))
         run_record.write(report, started, out)
         row = report["rows"][-1]
-        print(
-            f"{plan:>28}: {row['peak_mb'] / 1000:.1f} GB, {row['cpu_seconds_a_step']:.0f} CPU s a step",
-            flush=True,
-        )
+        cost = f"{row['peak_mb'] / 1000:.1f} GB, {row['cpu_seconds_a_step']:.0f} CPU s a step"
+        print(f"{plan:>28}: {cost}", flush=True)
     return report
 
 
