@@ -30,7 +30,9 @@ MODULES = {
     "PIL": "pillow",
 }
 VERSIONS = {
-    **dict.fromkeys(("accelerate", "filelock", "ipywidgets", "matplotlib", "packaging"), "99.0"),
+    **dict.fromkeys(
+        ("accelerate", "anywidget", "filelock", "ipywidgets", "matplotlib", "packaging"), "99.0"
+    ),
     **dict.fromkeys(
         ("psutil", "safetensors", "scikit-image", "scipy", "threadpoolctl", "tqdm"), "9.0"
     ),
