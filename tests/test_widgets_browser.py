@@ -13,6 +13,8 @@ from importlib.util import find_spec
 import nbformat
 import pytest
 
+from tools.lab import SETTINGS
+
 pytestmark = pytest.mark.weekly
 
 PATIENCE = 120_000  # milliseconds
@@ -78,6 +80,7 @@ def lab(tmp_path_factory):
         f"--notebook-dir={folder}",
     ]
     places = {name: str(folder / name) for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR")}
+    places["JUPYTER_CONFIG_PATH"] = str(SETTINGS)  # as `make lab` has them
     with (folder / "log").open("w") as log:
         server = subprocess.Popen(
             command, env=os.environ | places, stdout=log, stderr=subprocess.STDOUT
@@ -226,4 +229,10 @@ def test_a_saved_notebook_keeps_what_was_drawn_last(page, lab, chromium):
     pictures(again).nth(2).wait_for()
     kept = [pictures(again).nth(number).get_attribute("src") for number in range(3)]
     assert kept == shown
+    # `make lab` saves the controls, too
+    spot = again.locator("canvas[role=application]").nth(0)
+    spot.wait_for()
+    assert "row 2, column 0" in spot.get_attribute("aria-label")
+    assert again.locator(".widget-text input").first.input_value() == "mug"
+    assert not again.get_by_text("model not found").is_visible()
     again.context.close()
