@@ -374,3 +374,29 @@ def test_search_finds_the_threshold_of_the_anomalies(browser):
     first.wait_for()
     assert "nomaly" in first.inner_text()
     page.close()
+
+
+@pytest.mark.weekly
+def test_a_lesson_is_printed_whole_and_dark_on_white(browser):
+    opened, address = browser
+    context = opened.new_context(color_scheme="dark")
+    page = context.new_page()
+    page.emulate_media(media="print", color_scheme="dark")
+    page.goto(f"{address}/notebooks/01_feature_space.html")
+    boxes = page.evaluate(
+        """() => {
+            const found = [];
+            let box = document.querySelector("article.bd-article").parentElement;
+            for (; box !== document.body; box = box.parentElement) {
+                const style = getComputedStyle(box);
+                found.push([box.className, style.display, style.overflowY]);
+            }
+            return found;
+        }"""
+    )
+    # others keep the height that they have on a screen, and cut what page breaks push down
+    assert [box for box in boxes if box[1:] != ["block", "visible"]] == []
+    for text in ("article p", "article .highlight pre span"):
+        colour = page.locator(text).first.evaluate("node => getComputedStyle(node).color")
+        assert max(int(part) for part in re.findall(r"\d+", colour)[:3]) < 128, text
+    context.close()

@@ -4,6 +4,7 @@ from datetime import datetime, timezone
 
 from dinov2_helpers import __version__
 from tools.project import Project
+from tools.site import contents
 from tools.site.reference import ROOMS
 
 _project = Project()
@@ -53,7 +54,9 @@ html_css_files = ["site.css"]
 html_copy_source = False
 html_show_sourcelink = False
 html_show_sphinx = False
-html_sidebars: dict[str, list[str]] = {"index": [], "docs/ledger": [], "search": []}
+html_sidebars: dict[str, list[str]] = {
+    page: [] for page in (contents.FRONT, contents.LEDGER, contents.CHINESE, "search")
+}
 html_theme_options = {
     "logo": {"text": "DINOv2 in Practice"},
     "header_links_before_dropdown": 7,
