@@ -25,7 +25,7 @@ PIP := $(PY) -m pip
 STAMP := $(VENV)/.installed-$(shell cat pyproject.toml hatch_build.py constraints.txt tools/setup.py | cksum | tr ' ' '-')$(NEWEST)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup run evidence test weekly test-oldest rerun lab notebooks publish prefetch rehearse colab bench site wheel clean \
+.PHONY: help setup run evidence test weekly test-oldest rerun lab notebooks publish prefetch rehearse rehearse-all colab bench site wheel clean \
   train-dinov2 train-clip train-lit train-diffusion
 .DEFAULT_GOAL := help
 
@@ -82,7 +82,10 @@ publish: $(STAMP)  ## write `repository` of pyproject.toml into buttons, set-up 
 prefetch: $(STAMP)  ## download the models of PROFILE=small once, for a room without a network
 	$(PY) -m tools.prefetch $(PROFILE)
 
-rehearse: $(STAMP)  ## run the notebooks of PROFILE=small on random weights of the real shapes
+rehearse: $(STAMP)  ## run a lesson with each of five shapes of models, on random weights
+	$(PY) -m tools.rehearse shapes
+
+rehearse-all: $(STAMP)  ## run all notebooks of PROFILE=small on random weights of the real shapes
 	$(PY) -m tools.rehearse $(PROFILE)
 
 colab: $(STAMP)  ## run the set-up cell of every notebook in a stand-in for Colab

@@ -6,12 +6,13 @@ from pathlib import Path
 import pytest
 from nbformat import v4
 
+from dinov2_helpers.models import PROFILES
 from dinov2_helpers.pictures import ImageError, iter_images, open_image
 from dinov2_helpers.techniques.inspection import read_layout
 from tools import pairing
 from tools.execution import Costs, Execution
 from tools.project import Project
-from tools.rehearse import own_pictures, rehearse, replacements
+from tools.rehearse import own_pictures, plan, rehearse, replacements
 
 PROJECT = Project()
 
@@ -111,7 +112,17 @@ def test_evidence_is_rehearsed_beside_the_lessons(tmp_path, monkeypatch, capsys)
         monkeypatch.setenv(name, "")  # so that what is set is undone
     assert rehearse(project, "tiny", ["01_small", "evidence/01_small"], own=False) == 0
     assert capsys.readouterr().out.splitlines() == [
-        "01_small: ok, 3 s, 4 MB",
-        "evidence/01_small: ok, 3 s, 4 MB",
+        "tiny, 01_small: ok, 3 s, 4 MB",
+        "tiny, evidence/01_small: ok, 3 s, 4 MB",
     ]
-    assert (project.build / "rehearsal" / "evidence" / "01_small.ipynb").is_file()
+    assert (project.build / "rehearsal" / "tiny" / "evidence" / "01_small.ipynb").is_file()
+
+
+def test_shapes_are_one_lesson_each_or_those_that_are_named():
+    assert plan("small", ["01"]) == {"small": ["01"]}
+    assert plan("small", []) == {"small": []}
+    each = plan("shapes", [])
+    assert [*each] == ["small", "base", "base-with-registers", "dinov3-small", "siglip2-base"]
+    assert set(each) < set(PROFILES)
+    assert all(len(PROJECT.chosen(names)) == 1 for names in each.values())
+    assert set(map(tuple, plan("shapes", ["03", "05"]).values())) == {("03", "05")}

@@ -34,6 +34,7 @@ def passages(project: Project) -> dict[str, str]:
         "bench": _measured(project, "bench"),
         "sizing": _measured(project, "sizing"),
         "stores": _measured(project, "stores"),
+        "models": _measured(project, "models"),
         "welcome": _welcome(project),
         "commands": commands.table(project),
         "quiz": "\n\n".join(quiz.passage(project, stem) for stem in project.lessons()),

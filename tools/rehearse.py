@@ -1,13 +1,15 @@
-"""Rehearses the notebooks where CI does not go: `make rehearse`.
+"""Rehearses the notebooks where no test goes: `make rehearse`, `make rehearse-all`.
 
+    python -m tools.rehearse shapes [01 02 ...]
     python -m tools.rehearse small [01 evidence/01 ...]
     python -m tools.rehearse tiny --own [01 02 ...]
 
 executes them, all or those whose names begin so. Under a profile of the hub they run on stand-ins
 (tools/standins.py) in build/standins: the code paths, shapes and sizes of the real models, with
-random weights, so that what they show and record means nothing. With --own the sections "Your own
-images" get a folder of pictures in many formats, some of them broken. Everything goes to
-build/rehearsal. It takes up to an hour on two cores, so that no test does it.
+random weights, so that what they show and record means nothing. "shapes" stands for one profile of
+each shape that there is, and for one lesson with each where none is named. With --own the sections
+"Your own images" get a folder of pictures in many formats, some of them broken. Everything goes to
+build/rehearsal. All of a profile take up to an hour on two cores, so that no test does it.
 """
 
 import argparse
@@ -28,6 +30,15 @@ from tools.standins import standins
 from tools.watch import Limits
 
 SECONDS = 7200
+# One profile of each shape, with the lesson that is run where none is named: together the lessons
+# read vectors, maps of patches, inner layers and gradients, each of another shape.
+SHAPES = {
+    "small": "01",
+    "base": "02",
+    "base-with-registers": "04",
+    "dinov3-small": "07",
+    "siglip2-base": "02",
+}
 
 
 def own_pictures(folder: Path) -> None:
@@ -77,7 +88,7 @@ def rehearse(project: Project, profile: str, stems: Sequence[str], own: bool) ->
     if profile != "tiny":
         standins(profile, project.build / "standins")
     os.environ |= {"DINOV2_PROFILE": profile, "HF_HUB_CACHE": str(project.build / "standins")}
-    folder, pictures = project.build / "rehearsal", project.build / "own pictures"
+    folder, pictures = project.build / "rehearsal" / profile, project.build / "own pictures"
     folder.mkdir(parents=True, exist_ok=True)
     own_pictures(pictures)
     limits = replace(Limits.from_environment(), notebook_seconds=SECONDS)
@@ -90,7 +101,8 @@ def rehearse(project: Project, profile: str, stems: Sequence[str], own: bool) ->
         nbformat.write(done.notebook, copy)
         costs = done.costs
         outcome = done.error or "ok"
-        print(f"{stem}: {outcome}, {costs.seconds:.0f} s, {costs.peak_mb:,.0f} MB", flush=True)
+        spent = f"{costs.seconds:.0f} s, {costs.peak_mb:,.0f} MB"
+        print(f"{profile}, {stem}: {outcome}, {spent}", flush=True)
         failures += done.error is not None
     return failures
 
@@ -98,13 +110,22 @@ def rehearse(project: Project, profile: str, stems: Sequence[str], own: bool) ->
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line: see the module's text; 0 if all reached their end."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("profile", choices=PROFILES)
-    parser.add_argument("names", nargs="*", help="as 01 or evidence/01; none means all")
+    parser.add_argument("profile", choices=["shapes", *PROFILES])
+    parser.add_argument("names", nargs="*", help="as 01 or evidence/01; none means all, see above")
     parser.add_argument("--own", action="store_true", help='rehearse "Your own images" too')
     options = parser.parse_args(arguments)
     project = Project()
-    stems = project.chosen(options.names)
-    return min(1, rehearse(project, options.profile, stems, options.own))
+    failures = 0
+    for profile, names in plan(options.profile, options.names).items():
+        failures += rehearse(project, profile, project.chosen(names), options.own)
+    return min(1, failures)
+
+
+def plan(profile: str, names: Sequence[str]) -> dict[str, Sequence[str]]:
+    """Which notebooks to run under which profiles, by how their names begin; none means all."""
+    if profile != "shapes":
+        return {profile: names}
+    return {shape: names or [lesson] for shape, lesson in SHAPES.items()}
 
 
 if __name__ == "__main__":

@@ -75,9 +75,9 @@ class Task:
 class Judges:
     """Say how like its target, its prompt and real renders a picture is."""
 
-    def __init__(self, gallery: Array) -> None:
-        """Embed real renders, none of which is a target."""
-        self.dinov2, self.clip = load_dinov2(), load_clip()
+    def __init__(self, gallery: Array, dinov2: Any = None, clip: Any = None) -> None:
+        """Embed real renders, none of which is a target; None: the models of the profile."""
+        self.dinov2, self.clip = dinov2 or load_dinov2(), clip or load_clip()
         self.gallery = self.by_clip(gallery)
 
     def by_dinov2(self, pictures: Array) -> Array:
@@ -130,10 +130,10 @@ def make_task(split: str, side: int, per_class: int, seed: int) -> Task:
 
 
 class Studio:
-    """Draws tasks, guided and not."""
+    """Draws tasks, guided and not; None: by the models of the profile."""
 
-    def __init__(self) -> None:
-        self.dinov2, self.pipeline = load_dinov2(), load_diffusion()
+    def __init__(self, dinov2: Any = None, pipeline: Any = None) -> None:
+        self.dinov2, self.pipeline = dinov2 or load_dinov2(), pipeline or load_diffusion()
         from diffusers import DDIMScheduler  # after the loader, which keeps its import quiet
 
         self.pipeline.scheduler = DDIMScheduler.from_config(self.pipeline.scheduler.config)

@@ -57,7 +57,7 @@ def partners(dinov2: Any) -> Rows:
         a, b = (extract_features(dinov2, [views.images[i]]) for i in pair)
         for mutual in hits:
             found = correspondences(dinov2, a, b, mutual=mutual)
-            right = judged(views, pair, found.points_a, found.points_b)
+            right = judged(views, pair, (found.points_a, found.points_b), dinov2.patch_size)
             hits[mutual].append(float(right.mean()))
             counts[mutual].append(len(right))
     names = {True: "mutual", False: "one way"}
@@ -70,10 +70,11 @@ def partners(dinov2: Any) -> Rows:
 
 
 def judged(
-    views: Scenes, pair: tuple[int, int], places: np.ndarray, found: np.ndarray
+    views: Scenes, pair: tuple[int, int], matched: tuple[np.ndarray, np.ndarray], within: float
 ) -> np.ndarray:
-    """Say which matches of visible places on the toy are within one patch of the truth."""
+    """Say which matches of visible places on the toy are within so many pixels of the truth."""
     first, second = pair
+    places, found = matched
     cells = tuple(places[:, ::-1].astype(int).T)
     on_toy = views.instance_mask(first)[cells] > 0
     cameras = [views.table[i]["camera"] for i in pair]
@@ -85,7 +86,7 @@ def judged(
     x, y = true[known].astype(int).T
     known[known] = np.abs(depth[y, x] - distance[known]) <= TOLERANCE * distance[known]
     error = np.linalg.norm(found[known] - true[known], axis=1)
-    return error <= 14
+    return error <= within
 
 
 def foreground(dinov2: Any) -> Rows:

@@ -150,8 +150,7 @@ def load_dinov2(
     class SiglipTower(SiglipVisionModel):
         """Of a SigLIP with both towers, the one that sees; of the other nothing is said."""
 
-        _keys_to_ignore_on_load_unexpected: ClassVar = [r"^text_model\.", r"^logit_"]
-
+    SiglipTower._keys_to_ignore_on_load_unexpected = [r"^text_model\.", r"^logit_"]
     if backend not in get_args(Backend):
         raise ValueError(f"backend {backend!r} is none of {get_args(Backend)}")
     if backend in ("onednn", "openvino"):

@@ -40,7 +40,7 @@ def sections(project: Project) -> tuple[Section, ...]:
         Section("Lessons", LESSONS, lessons),
         Section("Evidence", EVIDENCE, evidence),
         Section("Claims", LEDGER),
-        Section("Library", "docs/library", ("docs/models", "docs/scaling", API)),
+        Section("Library", "docs/library", ("docs/models", "docs/2026", "docs/scaling", API)),
         Section("Teach", "docs/teaching", ("docs/quiz",)),
         Section("Help", "docs/faq", ("docs/glossary", "docs/references", "CHANGELOG")),
         *other_languages,
