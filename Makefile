@@ -8,6 +8,8 @@ TORCH_INDEX ?=
 # Set to 1: what is newest now, in place of the versions of constraints.txt.
 NEWEST ?=
 PROFILE ?= small
+# Set to 1: the workshop kit gets the wheels of all that is needed, for three systems.
+WHEELS ?=
 # How long the trainings are ("cpu", "gpu", or "trial": a few steps), how much they render, and the
 # folder that the remade models come into. See training/README.md.
 RECIPE ?= cpu
@@ -25,7 +27,8 @@ PIP := $(PY) -m pip
 STAMP := $(VENV)/.installed-$(shell cat pyproject.toml hatch_build.py constraints.txt tools/setup.py | cksum | tr ' ' '-')$(NEWEST)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup run evidence test weekly test-oldest rerun lab notebooks publish prefetch rehearse rehearse-all colab bench site wheel clean \
+.PHONY: help setup run evidence test weekly test-oldest rerun lab notebooks publish prefetch rehearse rehearse-all colab bench site slides \
+  workshop wheel clean \
   train-dinov2 train-clip train-lit train-diffusion
 .DEFAULT_GOAL := help
 
@@ -133,6 +136,13 @@ train-diffusion: $(STAMP)  ## make diffusion-tiny from nothing, with the embedde
 site: $(STAMP)  ## make the site from the committed notebooks: build/site/index.html
 	$(PIP) install --quiet --editable '.[site]'
 	$(PY) -m tools.site
+
+slides: $(STAMP)  ## make slides of the lessons from the committed notebooks, in build/slides/
+	$(PY) -m tools.slides
+
+workshop: $(STAMP)  ## make a folder for a stick, in build/workshop/; WHEELS=1: with all it needs
+	$(PY) -m tools.workshop build/workshop $(if $(WHEELS),--wheels) \
+	  $(if $(TORCH_INDEX),--torch-index $(TORCH_INDEX))
 
 wheel:  ## build dist/*.whl, which carries the sample data and the embedded models
 	$(PYTHON) -m pip wheel --quiet --no-deps --wheel-dir dist .

@@ -63,6 +63,20 @@ def lesson(project: Project, stem: str) -> str:
     return "\n\n".join(parts)
 
 
+def questions(project: Project, stem: str) -> dict[str, list[tuple[str, str]]]:
+    """What to ask before the figures of each section of a lesson, and what then to say."""
+    path = folder(project) / f"{stem}.toml"
+    entry = read_toml(path)
+    values = {**quoted.numbers(project), **_shown(project, stem, entry, path)}
+    asked: dict[str, list[tuple[str, str]]] = {}
+    for figure in entry["figure"]:
+        ask, answers, then = _filled(figure, values, path)
+        asked.setdefault(figure["section"], []).append(
+            (ask, f"{EXPECTED}: {answers}\n\nThen: {then}")
+        )
+    return asked
+
+
 def _shown(
     project: Project, stem: str, entry: Mapping[str, Any], path: Path
 ) -> Mapping[str, float | str]:
@@ -90,14 +104,21 @@ def _texts(project: Project, stem: str) -> str:
 
 
 def _figure(figure: Mapping[str, Any], values: Mapping[str, float | str], path: Path) -> str:
+    ask, answers, then = _filled(figure, values, path)
+    return f"- *{figure['section']}*: **{ask}** {EXPECTED}: {answers} Then: {then}"
+
+
+def _filled(
+    figure: Mapping[str, Any], values: Mapping[str, float | str], path: Path
+) -> tuple[str, str, str]:
+    """The question before a figure, the answers to expect, and what to say then."""
     try:
         ask = quoted.fill(figure["ask"], values)
         expected = [quoted.fill(answer, values) for answer in figure["expect"]]
         then = quoted.fill(figure["then"], values)
     except ValueError as error:
         raise ValueError(f"{path.name}, {figure['section']}: {error}") from error
-    answers = " ".join(f'"{answer}"' for answer in expected)
-    return f"- *{figure['section']}*: **{ask}** {EXPECTED}: {answers} Then: {then}"
+    return ask, " ".join(f'"{answer}"' for answer in expected), then
 
 
 def _exercises(exercises: Sequence[Mapping[str, Any]]) -> str:

@@ -1,0 +1,141 @@
+"""Tries a kit as a room would: `python -m tools.workshop.trial KIT.zip [--kernels N]`.
+
+It unpacks the zip into an empty folder, installs by the kit's own start.py, and executes a lesson,
+in as many kernels at once as asked. On Linux all of it runs without any network (`unshare --net`,
+which root may do), and pip's own settings are left aside, so that nothing can come from elsewhere.
+With --write the times and the memory go to notebooks/results/room.json, which docs/teaching.md
+shows; the load of the machine stands beside them.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from dinov2_helpers.threads import usable_cores
+from tools import recorded
+from tools.project import Project
+from tools.workshop import kit, start
+
+RESULTS = "room.json"
+EXECUTE = Path(__file__).with_name("execute.py")
+POLL = 0.5  # seconds
+
+
+def isolated(command: Sequence[str]) -> list[str]:
+    """The command in a network of its own, which has the loopback and nothing else."""
+    script = 'ip link set lo up && exec "$@"'
+    return ["unshare", "--net", "sh", "-c", script, "sh", *command]
+
+
+def environment(home: Path) -> dict[str, str]:
+    """Variables of a fresh machine: none of ours but the path of programs."""
+    return {
+        "HOME": str(home),
+        "PATH": os.environ["PATH"],
+        "PIP_CONFIG_FILE": os.devnull,
+        "OMP_NUM_THREADS": "1",
+        "DINOV2_THREADS": "1",
+    }
+
+
+def unpack_and_install(packed: Path, room: Path) -> dict[str, float]:
+    """Unpacks a kit into a folder and installs it; seconds of both.
+
+    Raises:
+        SystemExit: it cannot be installed.
+    """
+    started = time.perf_counter()
+    with zipfile.ZipFile(packed) as archive:
+        archive.extractall(room)
+    unpacked = time.perf_counter()
+    command = isolated([sys.executable, "start.py", "--install"])
+    folder = room / kit.WORKSHOP
+    done = subprocess.run(command, cwd=folder, env=environment(room), check=False)
+    if done.returncode:
+        raise SystemExit(f"{packed.name} could not be installed: pip has said why")
+    return {
+        "unpack_seconds": round(unpacked - started, 1),
+        "install_seconds": round(time.perf_counter() - unpacked, 1),
+    }
+
+
+def run_lessons(room: Path, stem: str, kernels: int) -> list[dict[str, Any]]:
+    """Executes a lesson of an installed kit in several kernels at once.
+
+    Raises:
+        SystemExit: one of them fails.
+    """
+    folder = room / kit.WORKSHOP
+    python = start.python_of(folder / start.ENVIRONMENT.name)
+    notebook = folder / kit.LESSONS / "notebooks" / f"{stem}.ipynb"
+    together = room / "all"
+    command = [str(python), str(EXECUTE), str(notebook), "--wait-for", str(together)]
+    processes = [
+        subprocess.Popen(
+            isolated(command), env=environment(room), stdout=subprocess.PIPE, text=True
+        )
+        for _ in range(kernels)
+    ]
+    while len(list(room.glob("all.*"))) < kernels:
+        if any(process.poll() for process in processes):
+            break
+        time.sleep(POLL)
+    together.touch()
+    found = [process.communicate()[0] for process in processes]
+    if any(process.returncode for process in processes):
+        raise SystemExit(f"{stem} did not come to its end in the kit")
+    for path in room.glob("all*"):
+        path.unlink()
+    return [json.loads(line) for line in found]
+
+
+def summary(kernels: Sequence[dict[str, Any]]) -> dict[str, float]:
+    """What several kernels took: the slowest time and the mean memory of one."""
+    count = len(kernels)
+    return {
+        "kernels": count,
+        "first_picture_seconds": max(one["first_picture_seconds"] for one in kernels),
+        "seconds": max(one["seconds"] for one in kernels),
+        "peak_mb": round(sum(one["peak_mb"] for one in kernels) / count),
+        "loaded_proportional_mb": round(
+            sum(one["loaded_proportional_mb"] for one in kernels) / count
+        ),
+    }
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Command line: see the module's text."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split(":")[0])
+    parser.add_argument("kit", type=Path)
+    parser.add_argument("--lesson", default="01")
+    parser.add_argument("--kernels", type=int, nargs="+", default=[1])
+    parser.add_argument("--write", action="store_true", help="to notebooks/results/room.json")
+    options = parser.parse_args(arguments)
+    project = Project()
+    stem = project.chosen([options.lesson])[0]
+    with tempfile.TemporaryDirectory() as folder:
+        room = Path(folder)
+        made: dict[str, Any] = {
+            "lesson": stem,
+            "kit_mb": round(options.kit.stat().st_size / 1e6),
+            "cores": usable_cores(),
+            **unpack_and_install(options.kit, room),
+        }
+        made["load"] = round(os.getloadavg()[1], 1)
+        made["at_once"] = [summary(run_lessons(room, stem, count)) for count in options.kernels]
+    print(json.dumps(made, indent=2))
+    if options.write:
+        recorded.write(project.results / RESULTS, made)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
