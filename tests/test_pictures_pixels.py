@@ -112,9 +112,6 @@ REFUSED = {
     "image_std=(0.0, 0.0, 0.0)": {"image_std": 0},
     "resample=9": {"resample": 9},
     "image_processor_type='DPTImageProcessor'": {"image_processor_type": "DPTImageProcessor"},
-    "image_processor_type='DINOv3ViTImageProcessorFast'": {
-        "image_processor_type": "DINOv3ViTImageProcessorFast"
-    },
 }
 
 
