@@ -208,6 +208,13 @@ def test_links_lead_to_pages_or_name_the_file(path, text, page, tmp_path):
     assert markdown.as_page(project, path, text, contents.pages(PROJECT)) == page
 
 
+def test_links_of_outputs_name_the_pages_as_they_are_made():
+    path = "notebooks/evidence/01_feature_space.ipynb"
+    text = "[3](../03_semantic_segmentation.ipynb#edges), [s](../../docs/scaling.md)"
+    made = markdown.as_page(PROJECT, path, text, contents.pages(PROJECT), made=True)
+    assert made == "[3](../03_semantic_segmentation.html#edges), [s](../../docs/scaling.html)"
+
+
 def test_a_picture_without_words_is_refused(tmp_path):
     output = {"output_type": "display_data", "data": {"image/png": ""}, "metadata": {}}
     node = notebook_pages.nbformat.from_dict(output)

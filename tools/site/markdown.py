@@ -15,7 +15,9 @@ _COMMENT = re.compile(r"<!--.*?-->\n*", re.DOTALL)
 PICTURES = (".png", ".jpg", ".jpeg", ".svg")
 
 
-def as_page(project: Project, path: str, text: str, pages: Collection[str]) -> str:
+def as_page(
+    project: Project, path: str, text: str, pages: Collection[str], *, made: bool = False
+) -> str:
     """The text of a page.
 
     Args:
@@ -23,6 +25,8 @@ def as_page(project: Project, path: str, text: str, pages: Collection[str]) -> s
         path: where the text is in the repository, as "docs/faq.md".
         text: Markdown; what stands in fences is left alone.
         pages: all pages of the site.
+        made: whether links name the pages as they are once made, as an output's have to, which
+            Sphinx leaves as it is; else their sources.
     """
     folder = posixpath.dirname(path)
 
@@ -33,8 +37,8 @@ def as_page(project: Project, path: str, text: str, pages: Collection[str]) -> s
         if match["picture"] or suffix in PICTURES or not (project.root / target).exists():
             return match[0]
         if known in pages:
-            suffix = ".ipynb" if suffix == ".ipynb" else ".md"
-            there = posixpath.relpath(known + suffix, folder or ".")
+            kind = ".html" if made else ".ipynb" if suffix == ".ipynb" else ".md"
+            there = posixpath.relpath(known + kind, folder or ".")
             return f"[{match['text']}]({there}{match['anchor'] or ''})"
         return _file(project, match["text"], target)
 

@@ -69,6 +69,11 @@ def write(project: Project, stem: str, sources: Path, extra: Path, pages: Collec
             text = blocks.fill(cell.source, _passages(project, stem, cell.source))
             cell.source = markdown.as_page(project, path, text, pages)
             continue
+        for output in cell.outputs:
+            words = output.get("data", {}).get("text/markdown")
+            if words:
+                linked = markdown.as_page(project, path, words, pages, made=True)
+                output.data["text/markdown"] = linked
         name = f"{FOLDER}/{stem}/{number:03d}"
         cell.outputs = [
             shown
