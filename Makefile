@@ -97,6 +97,8 @@ colab: $(STAMP)  ## run the set-up cell of every notebook in a stand-in for Cola
 bench: $(STAMP)  ## measure speed on a quiet machine, beside other libraries; prints one table
 	$(PIP) install --quiet --editable '.[bench]'
 	$(PY) -m benchmarks.extraction
+	$(PY) -m benchmarks.backends
+	$(PY) -m benchmarks.large_pictures
 	$(PY) -m benchmarks.anomaly
 	$(PY) -m benchmarks.techniques
 	$(PY) -m benchmarks.stores

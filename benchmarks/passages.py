@@ -29,11 +29,47 @@ def passages() -> dict[str, str]:
         machine = f"{table.machine(report['run'])}; they decode {decoding:.0f} pictures a second"
         sizes = _markdown(sizing.HEADS, sizing.rows(report))
         made["sizing"] = f"{sizes}\n\nThese CPU cores: {machine}."
+    report = table.read(RESULTS / "backends.json")
+    if report:
+        section = table.backends(report)
+        farthest = max(row["differs_by"] for row in report["rows"])
+        said = (
+            f"Measured: {section.about}; the least of {report['run']['turns']} turns. Patches "
+            f"within {farthest:.1g} of each other. The first call is of 8 pictures."
+        )
+        made["backends"] = f"{_markdown(section.heads, section.rows)}\n\n{said}"
+    report = table.read(RESULTS / "large_pictures.json")
+    if report:
+        section = table.large(report)
+        made["large"] = f"{_markdown(section.heads, section.rows)}\n\n{_of_large(report)}"
     report = table.read(RESULTS / "stores.json")
     if report:
         section = table.stores(report)
         made["stores"] = f"{_markdown(section.heads, section.rows)}\n\n{_of_stores(report)}"
     return made
+
+
+def _of_large(report: Mapping[str, Any]) -> str:
+    """What was measured, beneath the table of large photographs."""
+    run = report["run"]
+    said = []
+    for row in report["likeness"]:
+        grain = f"with noise of {row['noise']} of 255 steps" if row["noise"] else "as they are"
+        cls, patch, middle = (
+            f"1 - {row[name]:.1e}"
+            for name in ("cls_lacks_at_most", "patch_lacks_at_most", "patch_lacks_in_the_middle")
+        )
+        said.append(
+            f"{grain}, the least cosine of CLS is {cls}, that of a patch {patch}, and the median "
+            f"of the patches {middle}"
+        )
+    pictures = report["likeness"][0]["pictures"] if report["likeness"] else 0
+    return (
+        f"Features of the embedded model, of fewer pixels beside those of all, for {pictures} "
+        f"photographs enlarged to 12 megapixels: {'; '.join(said)}. Measured: "
+        f"{table.machine(run)}; of the processor's time for {run['pictures']} files, the median of "
+        f"{run['turns']} turns."
+    )
 
 
 def _of_stores(report: Mapping[str, Any]) -> str:

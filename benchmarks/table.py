@@ -71,6 +71,40 @@ def _measures(row: Mapping[str, Any]) -> tuple[str, ...]:
     )
 
 
+def backends(report: Mapping[str, Any]) -> Section:
+    """What computes the features, by the processor's time."""
+    rows = [
+        (
+            row["shape"],
+            row["backend"],
+            str(row["pictures"]),
+            f"{row['least_cpu_ms_each']:.0f}",
+            f"{row['times_first']:.2f}",
+            f"{row['first_cpu_ms']:,.0f}",
+        )
+        for row in report["rows"]
+    ]
+    heads = ("model", "backend", "pictures", "CPU ms each", "time / torch", "first call, CPU ms")
+    about = f"{machine(report['run'])}; {report['run']['cpu']}"
+    return Section("What computes the features", about, heads, rows)
+
+
+def large(report: Mapping[str, Any]) -> Section:
+    """Ways from large JPEG files to features, by the processor's time."""
+    rows = [
+        (row["shape"], f"{row['megapixels']} MP", row["way"], *_large_measures(row))
+        for row in report["rows"]
+    ]
+    heads = ("model", "JPEG files of", "way", "CPU ms each", "time / ours")
+    return Section("From large photographs to features", machine(report["run"]), heads, rows)
+
+
+def _large_measures(row: Mapping[str, Any]) -> tuple[str, str]:
+    if "missing" in row:
+        return row["missing"], ""
+    return f"{median(row['cpu_ms_each']):.0f}", f"{row['times_ours']:.2f}"
+
+
 def growth(report: Mapping[str, Any]) -> Section:
     """Time for each picture and peak memory, by number of pictures."""
     rows = []
@@ -192,6 +226,13 @@ def sections() -> list[Section]:
     """All parts of the table; one that was never measured says what to run."""
     known = (
         ("extraction", extraction, RESULTS / "extraction.json", "-m benchmarks.extraction"),
+        ("backends", backends, RESULTS / "backends.json", "-m benchmarks.backends"),
+        (
+            "large photographs",
+            large,
+            RESULTS / "large_pictures.json",
+            "-m benchmarks.large_pictures",
+        ),
         (
             "growth",
             growth,

@@ -13,9 +13,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import (
     anomaly,
+    backends,
     extraction,
     faiss_indexes,
     growth,
+    large_pictures,
     passages,
     pq_by_size,
     run_record,
@@ -23,7 +25,7 @@ from benchmarks import (
     ways,
 )
 from dinov2_helpers import load_dinov2
-from dinov2_helpers.samples import data_dir
+from dinov2_helpers.samples import data_dir, photographs
 from tools.project import ROOT
 
 ROW = {
@@ -268,6 +270,58 @@ def test_batches_for_others_are_in_order_and_the_last_is_filled(dinov2, tmp_path
     assert np.array_equal(cls, expected)
 
 
+def test_backends_are_measured_in_turns(monkeypatch, dinov2_folder, tmp_path, capsys):
+    monkeypatch.setattr(backends, "model_folder", lambda *_: dinov2_folder)
+    monkeypatch.setattr(backends, "BACKENDS", ("torch", "onednn"))
+    monkeypatch.setattr(backends, "need", lambda *_: [])
+    out = tmp_path / "backends.json"
+    monkeypatch.setattr(backends, "COUNTS", (1, 3))
+    assert backends.main(["--shapes", "tiny", "--turns", "2", "--out", str(out)]) == 0
+    report = json.loads(out.read_text())
+    assert report["run"].keys() >= MACHINE | {"cpu"}
+    assert [(row["backend"], row["pictures"]) for row in report["rows"]] == [
+        ("torch", 1),
+        ("onednn", 1),
+        ("torch", 3),
+        ("onednn", 3),
+    ]
+    for row in report["rows"]:
+        assert row["least_cpu_ms_each"] == pytest.approx(min(row["cpu_ms"]) / row["pictures"], 0.01)
+        assert row["differs_by"] < 1e-5 and row["first_cpu_ms"] > 0
+    assert report["rows"][0]["times_first"] == 1
+    assert "3 pictures" in capsys.readouterr().out
+    assert table.backends(report).rows[0][:3] == ("tiny", "torch", "1")
+
+
+def test_large_pictures_are_read_by_each_way_and_compared(
+    monkeypatch, dinov2_folder, tmp_path, capsys
+):
+    monkeypatch.setattr(large_pictures, "SIDES", {12: (1300, 1100)})
+    monkeypatch.setattr(large_pictures, "PICTURES", 1)
+    monkeypatch.setattr(large_pictures, "model_folder", lambda *_: dinov2_folder)
+    few = dict([*photographs().items()][:2])
+    monkeypatch.setattr(large_pictures, "photographs", lambda: few)
+    out = tmp_path / "large.json"
+    arguments = ["--shapes", "tiny", "--megapixels", "12", "--ways", "ours, exact", "--turns", "1"]
+    assert large_pictures.main([*arguments, "--out", str(out)]) == 0
+    report = json.loads(out.read_text())
+    assert report["run"].keys() >= MACHINE
+    assert [row["way"] for row in report["rows"]] == ["ours", "ours, exact"]
+    ours, exact = report["rows"]
+    assert ours["times_ours"] == 1 and len(exact["cpu_ms_each"]) == 1
+    assert exact["times_ours"] == pytest.approx(
+        exact["cpu_ms_each"][0] / ours["cpu_ms_each"][0], 0.01
+    )
+    plain, noisy = report["likeness"]
+    assert (plain["pictures"], plain["noise"], noisy["noise"]) == (2, 0, large_pictures.NOISE)
+    for found in (plain, noisy):
+        most, middle = found["patch_lacks_at_most"], found["patch_lacks_in_the_middle"]
+        assert 0 < middle <= most < 0.1 and 0 < found["cls_lacks_at_most"] < 0.1
+    assert "ours, exact" in capsys.readouterr().out
+    section = table.large(report)
+    assert section.rows[0] == ("tiny", "12 MP", "ours", section.rows[0][3], "1.00")
+
+
 def test_growth_runs_in_a_process_for_each_size_and_is_drawn(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(growth, "TURNS", 1)
     monkeypatch.setattr(growth, "FILES", 2)
@@ -375,7 +429,7 @@ def test_the_table_and_the_lines_of_the_readme(tmp_path, monkeypatch, capsys):
 
 def test_the_passages_of_the_readme_are_made_from_the_committed_results():
     made = passages.passages()
-    assert made.keys() == {"bench", "sizing", "stores"}
+    assert made.keys() == {"bench", "sizing", "backends", "large", "stores"}
     for name, text in made.items():
         committed = passages.path_of(name).read_text(encoding="utf-8")
         assert committed == f"{text}\n", "run `python -m benchmarks.passages`"

@@ -32,6 +32,8 @@ def passages(project: Project) -> dict[str, str]:
         "profiles": _profiles(),
         "weights": _weights(),
         "bench": _measured(project, "bench"),
+        "backends": _measured(project, "backends"),
+        "large": _measured(project, "large"),
         "sizing": _measured(project, "sizing"),
         "stores": _measured(project, "stores"),
         "models": _measured(project, "models"),
