@@ -101,6 +101,17 @@ def test_a_slide_with_code_shows_code_and_result():
     assert slide.says == "**So it is.** Lesson 2"
 
 
+def test_a_result_whose_code_is_too_long_is_left_out():
+    output = slides.NotebookNode(
+        output_type="execute_result", data={"text/plain": "(1, 2)"}, metadata={}
+    )
+    for lines, shown in ((slides.LONGEST_CODE, 1), (slides.LONGEST_CODE + 1, 0)):
+        deck = slides._Deck({})
+        slides._show(deck, output, "x = 1\n" * lines)
+        deck.close()
+        assert len(deck.slides) == shown
+
+
 def test_numbers_that_have_no_room_beside_a_figure_get_a_slide():
     deck = slides._Deck({})
     deck.image(("image/png", "abc", "a curve"))

@@ -77,6 +77,8 @@ def test_no_number_is_typed_into_the_guide_without_a_reason():
         "a minute for 150 words or 12 lines": "the rate of tools.guides, checked below",
         "lines have up to 100 characters": "the limit of pyproject.toml, checked below",
         "Lesson 7 needs": "the number of a lesson",
+        "one Python are about 0.4 GB": "measured in November 2026, as make workshop prints it",
+        "want macOS 14": "the tag of torch's wheel",
     }
     assert (guides.WORDS_A_MINUTE, guides.LINES_A_MINUTE) == (150, 12)
     assert PROJECT.pyproject["tool"]["ruff"]["line-length"] == 100
@@ -92,6 +94,16 @@ def test_schedules_fit_and_begin_where_the_part_before_ends():
         taken = [int(row[2]) for row in rows[:-1]]
         assert clock[0] == 0
         assert [b - a for a, b in pairwise(clock)] == taken
+
+
+def test_what_a_server_needs_is_the_recorded_cost_times_the_people():
+    rows = blocks.passages(GUIDE)["room"].splitlines()[2:]
+    costs = pairing.read_costs(PROJECT)
+    for row, stem in zip(rows, LESSONS, strict=True):
+        _, one, all_of_them, work, _ = row.strip("| ").split(" | ")
+        assert one == f"{costs[stem]['peak_mb'] / 1000:.1f} GB"
+        assert work == f"{costs[stem]['cpu_seconds']:.0f} s"
+        assert abs(float(all_of_them.split()[0]) - 0.03 * costs[stem]["peak_mb"]) < 1
 
 
 @pytest.fixture

@@ -185,7 +185,7 @@ def _show(deck: _Deck, output: NotebookNode, source: str) -> None:
         deck.concluded(data["text/markdown"])
     elif output.output_type == "stream":
         deck.printed(output.text, "")
-    elif "text/plain" in data and "text/html" not in data:
+    elif "text/plain" in data and "text/html" not in data and code:  # alone it says nothing
         deck.printed(data["text/plain"], code)
 
 

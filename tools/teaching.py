@@ -19,6 +19,8 @@ from tools.project import Project, read_toml
 
 ASKING = 1  # minute for each question before a figure
 EXPECTED = "Answers to expect"
+PEOPLE = 30  # in a room, and cores of a server, for the table of what they take together
+CORES = 16
 
 
 def folder(project: Project) -> Path:
@@ -29,7 +31,11 @@ def folder(project: Project) -> Path:
 def passages(project: Project) -> dict[str, str]:
     """Markdown of the passages of docs/teaching.md."""
     lessons = [lesson(project, stem) for stem in project.lessons()]
-    return {"lessons-taught": "\n\n".join(lessons), "schedules": schedules(project)}
+    return {
+        "lessons-taught": "\n\n".join(lessons),
+        "room": server(project),
+        "schedules": schedules(project),
+    }
 
 
 def lesson(project: Project, stem: str) -> str:
@@ -61,6 +67,34 @@ def lesson(project: Project, stem: str) -> str:
     heads = ("section", "words", "lines of code", "minutes")
     parts += ["**Minutes**", tables.markdown(heads, minutes.rows(project, stem))]
     return "\n\n".join(parts)
+
+
+def server(project: Project) -> str:
+    """What the kernels of a room take on one server, from the recorded costs of each lesson."""
+    costs = pairing.read_costs(project)
+    rows = []
+    for stem in project.lessons():
+        title, _ = pairing.title_and_promise(pairing.read_source(project, stem))
+        peak = costs[stem]["peak_mb"] / 1000
+        work = costs[stem]["cpu_seconds"]
+        waits = PEOPLE * work / CORES / 60
+        rows.append(
+            [
+                title,
+                f"{peak:.1f} GB",
+                f"{PEOPLE * peak:.0f} GB",
+                f"{work:.0f} s",
+                f"{waits:.0f} min",
+            ]
+        )
+    heads = (
+        "lesson",
+        "memory of a kernel, at most",
+        f"of {PEOPLE} kernels, at most",
+        "CPU time of a run",
+        f"{PEOPLE} runs at once on {CORES} cores",
+    )
+    return tables.markdown(heads, rows)
 
 
 def questions(project: Project, stem: str) -> dict[str, list[tuple[str, str]]]:

@@ -1,4 +1,4 @@
-"""Tries a kit as a room would: `python -m tools.workshop.trial KIT.zip [--kernels N]`.
+"""Tries a kit as a room would: `python -m tools.workshop.trial KIT.zip [--kernels N...]`.
 
 It unpacks the zip into an empty folder, installs by the kit's own start.py, and executes a lesson,
 in as many kernels at once as asked. On Linux all of it runs without any network (`unshare --net`,
