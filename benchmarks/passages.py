@@ -42,6 +42,17 @@ def passages() -> dict[str, str]:
     if report:
         section = table.large(report)
         made["large"] = f"{_markdown(section.heads, section.rows)}\n\n{_of_large(report)}"
+    report = table.read(RESULTS / "guidance_widths.json")
+    if report:
+        heads = (
+            "way of the gradient",
+            "GB at most",
+            "of these before the first step",
+            "CPU s a step",
+        )
+        made["guidance_widths"] = (
+            f"{_markdown(heads, _of_widths(report))}\n\n{_below_widths(report)}"
+        )
     report = table.read(RESULTS / "stores.json")
     if report:
         section = table.stores(report)
@@ -69,6 +80,30 @@ def _of_large(report: Mapping[str, Any]) -> str:
         f"photographs enlarged to 12 megapixels: {'; '.join(said)}. Measured: "
         f"{table.machine(run)}; of the processor's time for {run['pictures']} files, the median of "
         f"{run['turns']} turns."
+    )
+
+
+def _of_widths(report: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """The rows of the memory that guidance takes at real widths."""
+    return [
+        (
+            row["plan"],
+            f"{row['peak_mb'] / 1000:.1f}",
+            f"{row['loaded_mb'] / 1000:.1f}",
+            f"{row['cpu_seconds_a_step']:.0f}",
+        )
+        for row in report["rows"]
+    ]
+
+
+def _below_widths(report: Mapping[str, Any]) -> str:
+    """What was measured, beneath that table."""
+    run = report["run"]
+    finite = all(row["finite"] for row in report["rows"])
+    loss = "every loss a number" if finite else "a loss that is no number among them"
+    return (
+        f"One picture of 512 px, {run['steps']} steps, {loss}; the largest resident memory of a "
+        f"process on a CPU. Measured: {table.machine(run)}; diffusers {run['diffusers']}."
     )
 
 

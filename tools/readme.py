@@ -35,6 +35,7 @@ def passages(project: Project) -> dict[str, str]:
         "backends": _measured(project, "backends"),
         "large": _measured(project, "large"),
         "sizing": _measured(project, "sizing"),
+        "guidance_widths": _measured(project, "guidance_widths"),
         "stores": _measured(project, "stores"),
         "models": _measured(project, "models"),
         "welcome": _welcome(project),
