@@ -10,7 +10,7 @@ which shows what a technique owes to its features. Everything is fitted on the t
 more exhaustive `benchmarks.quality` has the choices behind these. With `--folder`, a folder of
 yours is measured too: one in the layout of MVTec AD by the anomaly detector, any other by the names
 of its subfolders, as classes. The table is printed and written to `benchmarks/results/models.json`
-and `.md`, a model at a time.
+and `.md`, after each technique.
 """
 
 from __future__ import annotations
@@ -248,8 +248,8 @@ def own_parts(dinov2: Dinov2, folder: Path) -> Interval:
     return anomaly.interval(anomaly.drawn_auroc, [found], 2000)
 
 
-def measured(models: Models, only: Sequence[int], folder: Path | None) -> dict[str, Any]:
-    """Return the numbers of a model, with the seconds that each technique took."""
+def measured(models: Models, only: Sequence[int], folder: Path | None) -> Iterator[dict[str, Any]]:
+    """Yield the numbers of a model after each technique, with the seconds that each took."""
     row: dict[str, Any] = {
         "name": models.name,
         "model": models.dinov2.describe(),
@@ -266,7 +266,7 @@ def measured(models: Models, only: Sequence[int], folder: Path | None) -> dict[s
             row["numbers"][f"{number.technique}. {number.name}"] = number.interval._asdict()
             print(f"{models.name}: {number.name} {number.interval}", file=sys.stderr, flush=True)
         row["seconds"][key] = time.perf_counter() - started
-    return row
+        yield row
 
 
 def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -300,9 +300,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory() as cache:
         os.environ.setdefault("DINOV2_CACHE", cache)  # several techniques see the same pictures
         for name in options.models:
-            report["rows"].append(measured(load(name), options.only, options.folder))
-            run_record.write(report, started, options.out)
-            write_whole(options.out.with_suffix(".md"), markdown(report["rows"]).encode())
+            done = list(report["rows"])
+            for row in measured(load(name), options.only, options.folder):
+                report["rows"] = [*done, row]
+                run_record.write(report, started, options.out)
+                write_whole(options.out.with_suffix(".md"), markdown(report["rows"]).encode())
     print(markdown(report["rows"]))
     return 0
 
