@@ -10,12 +10,14 @@ which shows what a technique owes to its features. Everything is fitted on the t
 more exhaustive `benchmarks.quality` has the choices behind these. With `--folder`, a folder of
 yours is measured too: one in the layout of MVTec AD by the anomaly detector, any other by the names
 of its subfolders, as classes. The table is printed and written to `benchmarks/results/models.json`
-and `.md`, a model at a time.
+and `.md`, after each technique; with `--add`, beside the models that are in it already.
 """
 
 from __future__ import annotations
 
 import argparse
+import datetime
+import json
 import logging
 import os
 import sys
@@ -87,7 +89,7 @@ def load(name: str) -> Models:
         return Models(name, load_dinov2(name), name)
     if not Path(name).is_dir():
         raise ModelError(f"{name!r} is no profile ({', '.join(PROFILES)}), no folder, not {RANDOM}")
-    return Models(name, load_dinov2(name), "tiny")
+    return Models(Path(name).name, load_dinov2(name), "tiny")
 
 
 def untrained(dinov2: Dinov2, seed: int = 0) -> Dinov2:
@@ -248,12 +250,13 @@ def own_parts(dinov2: Dinov2, folder: Path) -> Interval:
     return anomaly.interval(anomaly.drawn_auroc, [found], 2000)
 
 
-def measured(models: Models, only: Sequence[int], folder: Path | None) -> dict[str, Any]:
-    """Return the numbers of a model, with the seconds that each technique took."""
+def measured(models: Models, only: Sequence[int], folder: Path | None) -> Iterator[dict[str, Any]]:
+    """Yield the numbers of a model after each technique, with the seconds that each took."""
     row: dict[str, Any] = {
         "name": models.name,
         "model": models.dinov2.describe(),
         "words": models.words,
+        "date": datetime.date.today().isoformat(),
         "numbers": {},
         "seconds": {},
     }
@@ -266,7 +269,15 @@ def measured(models: Models, only: Sequence[int], folder: Path | None) -> dict[s
             row["numbers"][f"{number.technique}. {number.name}"] = number.interval._asdict()
             print(f"{models.name}: {number.name} {number.interval}", file=sys.stderr, flush=True)
         row["seconds"][key] = time.perf_counter() - started
-    return row
+        yield row
+
+
+def others(out: Path, names: Sequence[str]) -> list[dict[str, Any]]:
+    """Return the rows of a file that are of other models than these; none if there is no file."""
+    if not out.exists():
+        return []
+    report = json.loads(out.read_text(encoding="utf-8"))
+    return [row for row in report["rows"] if row["name"] not in names]
 
 
 def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -290,20 +301,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("models", nargs="+", help=f"profiles, folders with a model, or {RANDOM!r}")
     parser.add_argument("--only", type=int, nargs="+", choices=[*TECHNIQUES], default=[*TECHNIQUES])
     parser.add_argument("--folder", type=Path, help="pictures of yours, to measure too")
+    parser.add_argument("--add", action="store_true", help="keep the other models of the table")
     parser.add_argument("--out", type=Path, default=run_record.RESULTS / "models.json")
     options = parser.parse_args(arguments)
     logging.getLogger("dinov2_helpers").setLevel(logging.ERROR)  # of one picture for thresholds
     started = time.perf_counter()
     embedded = ("dinov2-tiny", "clip-tiny", "diffusion-tiny")
     record = run_record.quality(*PACKAGES, models=embedded, steps=STEPS, masks=MASKS)
-    report: dict[str, Any] = {"run": record, "rows": []}
+    rows: dict[str, dict[str, Any]] = {}
     with tempfile.TemporaryDirectory() as cache:
         os.environ.setdefault("DINOV2_CACHE", cache)  # several techniques see the same pictures
         for name in options.models:
-            report["rows"].append(measured(load(name), options.only, options.folder))
-            run_record.write(report, started, options.out)
-            write_whole(options.out.with_suffix(".md"), markdown(report["rows"]).encode())
-    print(markdown(report["rows"]))
+            for row in measured(load(name), options.only, options.folder):
+                rows[row["name"]] = row
+                kept = others(options.out, [*rows]) if options.add else []
+                report = {"run": record, "rows": [*kept, *rows.values()]}
+                run_record.write(report, started, options.out)
+                write_whole(options.out.with_suffix(".md"), markdown(report["rows"]).encode())
+    print(options.out.with_suffix(".md").read_text(encoding="utf-8"))
     return 0
 
 

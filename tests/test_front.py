@@ -156,4 +156,8 @@ def test_the_models_table_has_each_size_once():
         "`base`",
         "`large`",
         "`giant`",
+        "`dinov3-small`",
+        "`dinov3-base`",
+        "`dinov3-large`",
+        "`siglip2-base`",
     ]
