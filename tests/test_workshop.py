@@ -14,7 +14,7 @@ from packaging.requirements import Requirement
 
 from tools.project import ROOT, Project
 from tools.workshop import __main__ as workshop
-from tools.workshop import kit, start, wheels
+from tools.workshop import kit, start, trial, wheels
 
 PROJECT = Project()
 OWN = "dinov2_in_practice-0.1.0-py3-none-any.whl"
@@ -294,3 +294,50 @@ def test_the_notebooks_of_the_kit_open_with_the_kernel_that_is_installed(made):
         kernel = json.loads(path.read_text(encoding="utf-8"))["metadata"]["kernelspec"]
         assert kernel["name"] == "python3"
     assert (ROOT / "tools" / "workshop" / "start-here.md").is_file()
+
+
+# ------------------------------------------------------------------------------------------------
+# trial
+
+
+@pytest.fixture
+def room(tmp_path, monkeypatch):
+    """A kit that looks installed: its Python is this one, its lesson one small picture."""
+    monkeypatch.setattr(trial, "isolated", list)  # a network of its own needs root
+    folder = tmp_path / kit.WORKSHOP
+    python = start.python_of(folder / start.ENVIRONMENT.name)
+    python.parent.mkdir(parents=True)
+    python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n', encoding="utf-8")
+    python.chmod(0o755)
+    lessons = folder / kit.LESSONS / "notebooks"
+    lessons.mkdir(parents=True)
+    picture = "from IPython.display import Image\nImage(b'GIF', format='png')"
+    for stem, source in (("01_small", picture), ("02_broken", "1 / 0")):
+        notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)])
+        nbformat.write(notebook, lessons / f"{stem}.ipynb")
+    return tmp_path
+
+
+def test_kernels_are_measured_while_all_of_them_are_loaded(room):
+    found = trial.run_lessons(room, "01_small", 2)
+    assert [one["notebook"] for one in found] == ["01_small", "01_small"]
+    for one in found:
+        assert 0 < one["first_picture_seconds"] <= one["seconds"]
+        assert one["peak_mb"] >= 20 and one["loaded_mb"] >= one["loaded_proportional_mb"]
+    assert list(room.glob("all*")) == []
+    together = trial.summary(found)
+    assert together["kernels"] == 2
+    assert together["seconds"] == max(one["seconds"] for one in found)
+
+
+def test_a_lesson_that_fails_in_the_kit_is_said_so(room):
+    with pytest.raises(SystemExit, match="02_broken did not come to its end"):
+        trial.run_lessons(room, "02_broken", 1)
+
+
+def test_nothing_of_this_machine_helps_a_trial(tmp_path, monkeypatch):
+    monkeypatch.setenv("PIP_FIND_LINKS", "/somewhere")
+    variables = trial.environment(tmp_path)
+    assert not any(name.startswith("PIP_FIND") for name in variables)
+    assert variables["PIP_CONFIG_FILE"] == "/dev/null" and variables["DINOV2_THREADS"] == "1"
+    assert trial.isolated(["python"])[:2] == ["unshare", "--net"]

@@ -48,7 +48,10 @@ def lesson(project: Project, stem: str) -> str:
     entry = read_toml(path)
     notebook = pairing.read_source(project, stem)
     titles = [section.title for section in minutes.sections(notebook)]
-    values = {**quoted.numbers(project), **_shown(project, stem, entry, path)}
+    values: dict[str, float | str] = {
+        **quoted.numbers(project),
+        **_shown(project, stem, entry, path),
+    }
     title, question = pairing.title_and_promise(notebook)
     parts = [
         f"### {title}",
@@ -101,7 +104,10 @@ def questions(project: Project, stem: str) -> dict[str, list[tuple[str, str]]]:
     """What to ask before the figures of each section of a lesson, and what then to say."""
     path = folder(project) / f"{stem}.toml"
     entry = read_toml(path)
-    values = {**quoted.numbers(project), **_shown(project, stem, entry, path)}
+    values: dict[str, float | str] = {
+        **quoted.numbers(project),
+        **_shown(project, stem, entry, path),
+    }
     asked: dict[str, list[tuple[str, str]]] = {}
     for figure in entry["figure"]:
         ask, answers, then = _filled(figure, values, path)

@@ -75,7 +75,7 @@ def execute(notebook: Path, wait_for: Path | None) -> dict[str, Any]:
     """
     content = nbformat.read(notebook, as_version=4)
     started = time.perf_counter()
-    first_picture = None
+    first_picture: float | None = None
     memory = Memory()
 
     def look(cell: Any, **ignored: Any) -> None:

@@ -80,11 +80,11 @@ def complaint(platform: str, version: Sequence[int]) -> str:
 
 def main(arguments: Sequence[str]) -> int:
     """Makes the environment if it is not there, and opens JupyterLab."""
-    version = sys.version_info
+    version = sys.version_info[:2]
     said = complaint(sys.platform, version)
     if said:
         print(said, flush=True)
-    if tuple(version[:2]) < OLDEST:
+    if version < OLDEST:
         return 1
     if not READY.exists():
         print(f"Installing into {ENVIRONMENT}: some minutes, once.", flush=True)

@@ -3,8 +3,7 @@
 It unpacks the zip into an empty folder, installs by the kit's own start.py, and executes a lesson,
 in as many kernels at once as asked. On Linux all of it runs without any network (`unshare --net`,
 which root may do), and pip's own settings are left aside, so that nothing can come from elsewhere.
-With --write the times and the memory go to notebooks/results/room.json, which docs/teaching.md
-shows; the load of the machine stands beside them.
+It prints times and memory, and how busy the machine was, as JSON.
 """
 
 import argparse
@@ -20,11 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from dinov2_helpers.threads import usable_cores
-from tools import recorded
 from tools.project import Project
 from tools.workshop import kit, start
 
-RESULTS = "room.json"
 EXECUTE = Path(__file__).with_name("execute.py")
 POLL = 0.5  # seconds
 
@@ -117,10 +114,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("kit", type=Path)
     parser.add_argument("--lesson", default="01")
     parser.add_argument("--kernels", type=int, nargs="+", default=[1])
-    parser.add_argument("--write", action="store_true", help="to notebooks/results/room.json")
     options = parser.parse_args(arguments)
-    project = Project()
-    stem = project.chosen([options.lesson])[0]
+    stem = Project().chosen([options.lesson])[0]
     with tempfile.TemporaryDirectory() as folder:
         room = Path(folder)
         made: dict[str, Any] = {
@@ -132,8 +127,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         made["load"] = round(os.getloadavg()[1], 1)
         made["at_once"] = [summary(run_lessons(room, stem, count)) for count in options.kernels]
     print(json.dumps(made, indent=2))
-    if options.write:
-        recorded.write(project.results / RESULTS, made)
     return 0
 
 

@@ -164,10 +164,11 @@ def _download(
     for_torch = target.system == "linux" and torch_index
     elsewhere = [one for one in missing if one.name == "torch" and for_torch]
     here = [one for one in missing if one not in elsewhere]
-    for requirements_of, index in ((here, []), (elsewhere, ["--index-url", torch_index])):
-        if requirements_of:
-            names = [str(one) for one in requirements_of]
-            subprocess.run([*_pip(target, folder), *index, *names], check=False)
+    pip = _pip(target, folder)
+    if here:
+        subprocess.run([*pip, *map(str, here)], check=False)
+    if elsewhere:
+        subprocess.run([*pip, "--index-url", torch_index, *map(str, elsewhere)], check=False)
 
 
 def _pip(target: Target, folder: Path) -> list[str]:
