@@ -28,9 +28,9 @@ from benchmarks.extraction import PACKAGES, SHAPES
 from benchmarks.ways import Missing, model_folder, need
 from dinov2_helpers import data_dir, extract_features, load_dinov2
 from dinov2_helpers.extraction import Features
-from dinov2_helpers.models import Dinov2
+from dinov2_helpers.models import Backend, Dinov2
 
-BACKENDS = ("torch", "onednn", "openvino")
+BACKENDS: tuple[Backend, ...] = ("torch", "onednn", "openvino")
 COUNTS = (1, 8)  # pictures of a call
 TURNS = 9
 
@@ -42,7 +42,7 @@ def milliseconds(dinov2: Dinov2, paths: Sequence[Path]) -> tuple[float, Features
     return 1000 * (time.process_time() - before), found
 
 
-def measure(dinov2: Dinov2, names: Sequence[str], turns: int) -> list[dict[str, Any]]:
+def measure(dinov2: Dinov2, names: Sequence[Backend], turns: int) -> list[dict[str, Any]]:
     """A row for each backend and number of pictures; the first is the one others are compared with.
 
     Args:

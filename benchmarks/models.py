@@ -315,7 +315,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             for row in measured(load(name), options.only, options.folder):
                 rows[row["name"]] = row
                 kept = others(options.out, [*rows]) if options.add else []
-                report = {"run": record, "rows": [*kept, *rows.values()]}
+                report: dict[str, Any] = {"run": record, "rows": [*kept, *rows.values()]}
                 run_record.write(report, started, options.out)
                 write_whole(options.out.with_suffix(".md"), markdown(report["rows"]).encode())
     print(options.out.with_suffix(".md").read_text(encoding="utf-8"))
