@@ -57,13 +57,13 @@ def measure(dinov2: Dinov2, names: Sequence[Backend], turns: int) -> list[dict[s
     expected = np.asarray(first[names[0]][1].patches)
     rows = []
     for n in COUNTS:
-        taken: dict[str, list[float]] = {name: [] for name in models}
+        taken: dict[Backend, list[float]] = {name: [] for name in models}
         for _ in range(turns):
             for name, model in models.items():
                 taken[name].append(milliseconds(model, pictures[:n])[0])
-        for name, each in taken.items():
-            spent, found = first[name]
-            row: dict[str, Any] = {"backend": name, "pictures": n, "cpu_ms": each}
+        for backend, each in taken.items():
+            spent, found = first[backend]
+            row: dict[str, Any] = {"backend": backend, "pictures": n, "cpu_ms": each}
             row |= {"least_cpu_ms_each": min(each) / n, "first_cpu_ms": spent}
             row["times_first"] = min(each) / min(taken[names[0]])
             row["differs_by"] = float(np.abs(np.asarray(found.patches) - expected).max())

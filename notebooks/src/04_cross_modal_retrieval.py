@@ -487,7 +487,8 @@ import json
 
 from dinov2_helpers import data_dir
 
-recorded = json.loads((data_dir() / "benchmarks" / "faiss_indexes.json").read_text())
+benchmarks_file = data_dir() / "benchmarks" / "faiss_indexes.json"
+recorded = json.loads(benchmarks_file.read_text(encoding="utf-8"))
 settings = {
     "Flat": "",
     "IVF-Flat": "nprobe=8",
