@@ -43,6 +43,7 @@ def lesson():
         "fit_probe",
         "article_map",
         "all_agree",
+        given={"PATCH": 14, "SIDE": 16},
     )
 
 

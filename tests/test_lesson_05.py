@@ -29,6 +29,7 @@ def lesson():
         "silog",
         "points_of",
         "turned",
+        given={"PATCH": 14, "SIDE": 16},
     )
 
 

@@ -24,7 +24,8 @@ VIEW = "application/vnd.jupyter.widget-view+json"
 @pytest.fixture(scope="module")
 def lesson():
     """What draws for the explorers of lesson 1; what they draw is set by each test."""
-    return lift(pairing.read_source(Project(), "01_feature_space"), "neighbours_of", "alike")
+    source = pairing.read_source(Project(), "01_feature_space")
+    return lift(source, "neighbours_of", "alike", given={"PATCH": 14})
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """Functions out of a notebook's text, so that tests can call them without running the notebook."""
 
 import ast
+from collections.abc import Mapping
 from typing import Any
 
 from nbformat import NotebookNode
@@ -9,7 +10,9 @@ from tools.checks import exercises, solution_code, wrong_answers
 from tools.syntax import as_python
 
 
-def lift(notebook: NotebookNode, *names: str) -> dict[str, Any]:
+def lift(
+    notebook: NotebookNode, *names: str, given: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """Defines names of a notebook, and what they use in turn, in a namespace of their own.
 
     Functions, classes, imports and ALL_CAPS constants at the top level of code cells are lifted;
@@ -19,6 +22,7 @@ def lift(notebook: NotebookNode, *names: str) -> dict[str, Any]:
         notebook: the notebook or its source; exercise cells are left out.
         names: what to define. Names that the notebook does not define are passed over, as they
             may be builtins.
+        given: names that have these values, instead of what the notebook computes.
 
     Returns:
         The namespace after the definitions ran.
@@ -32,13 +36,15 @@ def lift(notebook: NotebookNode, *names: str) -> dict[str, Any]:
     definitions = {name: node for node in statements for name in _defined_names(node)}
     wanted: set[str] = set()
     pending = list(names)
+    namespace: dict[str, Any] = dict(given or {})
+    for name in namespace:
+        definitions.pop(name, None)
     while pending:
         name = pending.pop()
         if name in definitions and name not in wanted:
             wanted.add(name)
             pending += used_names(definitions[name])
     kept = [node for node in statements if wanted.intersection(_defined_names(node))]
-    namespace: dict[str, Any] = {}
     exec(compile(ast.Module(kept, type_ignores=[]), "<notebook>", "exec"), namespace)
     return namespace
 

@@ -47,6 +47,8 @@ from dinov2_helpers import load_dinov2, plotting
 from dinov2_helpers.samples import load_scenes
 
 dinov2 = load_dinov2()
+PATCH = dinov2.patch_size  # 14 pixels
+SIDE = 224 // PATCH  # 16 patches in a row
 test = load_scenes("test").select(n_objects=1)
 duck = test.image(14)
 
@@ -72,7 +74,8 @@ pixels.shape, tokens.shape
 
 # %%
 cls = tokens[:, 0]  # (1, 192), the whole picture
-patches = tokens[:, 1:].unflatten(1, (16, 16))  # (1, 16, 16, 192), row by row
+patches = tokens[:, -SIDE * SIDE :]  # (1, 256, 192)
+patches = patches.unflatten(1, (SIDE, SIDE))  # (1, 16, 16, 192), row by row
 
 cls.shape, patches.shape
 
@@ -582,7 +585,7 @@ def foreground_iou(scenes, foreground):
     """Intersection over union of patches called foreground, and patches of toys."""
     called = np.stack(foreground)  # (N, 16, 16)
     masks = np.stack([scenes.instance_mask(i) > 0 for i in range(len(scenes))])
-    of_toys = masks.reshape(-1, 16, 14, 16, 14).mean(axis=(2, 4)) > 0.5  # (N, 16, 16)
+    of_toys = masks.reshape(-1, SIDE, PATCH, SIDE, PATCH).mean(axis=(2, 4)) > 0.5  # (N, 16, 16)
     both = (called & of_toys).sum(axis=(1, 2))  # (N,)
     either = (called | of_toys).sum(axis=(1, 2))
 
@@ -694,12 +697,12 @@ def alike(place):
         alt=f"Patch ({row}, {column}) of a view, and where another view is like it",
     )
     corners = np.array([[0, 0], [1, 0], [1, 1], [0, 1], [0, 0]])
-    across, down = 14 * (corners + np.array([column, row])).T - 0.5  # pixel 0 begins at -0.5
+    across, down = PATCH * (corners + np.array([column, row])).T - 0.5  # pixel 0 begins at -0.5
     figure.axes[0].plot(across, down, color=plotting.COLOURS[1], linewidth=3)
     return figure
 
 
-Explorer(alike, place=Spot(view, value=(8, 8), grid=(16, 16)))
+Explorer(alike, place=Spot(view, value=(8, 8), grid=(SIDE, SIDE)))
 
 # %% [markdown]
 # ## Your own images
@@ -847,8 +850,9 @@ except NotImplementedError:
 # ```
 #
 # A patch is of the toy where most of its mask is: `np.stack([test.instance_mask(i) > 0 for i in
-# range(len(test))]).reshape(-1, 16, 14, 16, 14).mean((2, 4)) > 0.5`. If you expected the surface to
-# be gone: it is not. Each patch has looked at all others, so the toy's patches carry the ground.
+# range(len(test))]).reshape(-1, SIDE, PATCH, SIDE, PATCH).mean((2, 4)) > 0.5`. If you expected the
+# surface to be gone: it is not. Each patch has looked at all others, so the toy's patches carry the
+# ground.
 #
 # Classic wrong answers. Dividing by all patches:
 #
@@ -877,8 +881,8 @@ except NotImplementedError:
 from dinov2_helpers.claims import say
 
 say(f"""
-1. A picture becomes **one CLS vector and 256 patches**: one for the whole, the others for the
-   places.
+1. A picture becomes **one CLS vector and {SIDE * SIDE} patches**: one for the whole, the others
+   for the places.
 2. Beside rivals that know nothing, CLS **knows the class** of {share(right["CLS"]):.0%}; pixels
    reach {share(right["16 x 16 pixels"]):.0%}, colours {share(right["colour histogram"]):.0%}.
 3. It **fails** where the world is not as in training: in unusual colours it finds

@@ -50,6 +50,8 @@ from dinov2_helpers import load_dinov2, plotting
 from dinov2_helpers.samples import load_scenes
 
 dinov2 = load_dinov2(attention="eager")  # the faster kernels give no attention, without a word
+PATCH = dinov2.patch_size  # 14 pixels
+SIDE = 224 // PATCH  # 16 patches in a row
 scenes = {split: load_scenes(split) for split in ("train", "test", "camouflage")}
 
 picture = scenes["test"].image(14)
@@ -83,8 +85,8 @@ output.last_hidden_state.shape, output.attentions[-1].shape
 # %%
 LAYER = round((dinov2.n_layers - 1) * 5 / 7)  # where things were clearest on training scenes
 
-from_cls = output.attentions[LAYER][0, :, 0, -256:]  # (6 heads, 256 patches)
-heads = from_cls.unflatten(1, (16, 16)).numpy()
+from_cls = output.attentions[LAYER][0, :, 0, -SIDE * SIDE :]  # (6 heads, 256 patches)
+heads = from_cls.unflatten(1, (SIDE, SIDE)).numpy()
 
 titles = ["picture", *[f"head {i}" for i in range(len(heads))]]
 plotting.show(
@@ -113,7 +115,7 @@ def article_map(tokens):
     return (head @ head.T).mean(axis=1)
 
 
-patches = output.last_hidden_state[0, -256:].numpy()  # (256, 192)
+patches = output.last_hidden_state[0, -SIDE * SIDE :].numpy()  # (256, 192)
 try:
     article_map(patches).reshape(14, 14)
 except ValueError as error:
@@ -124,7 +126,7 @@ except ValueError as error:
 # what all its heads found, and the next layer mixes it again. With 16 x 16 it runs.
 
 # %%
-its_map = article_map(patches).reshape(16, 16)
+its_map = article_map(patches).reshape(SIDE, SIDE)
 plotting.show(
     plotting.show_images(
         [picture, *[plotting.overlay(picture, one) for one in (its_map, heads.mean(axis=0))]],
@@ -137,7 +139,7 @@ plotting.show(
 # %%
 from dinov2_helpers.claims import conclude
 
-on_toy = outline.reshape(16, 14, 16, 14).mean(axis=(1, 3)) > 0.5  # (16, 16)
+on_toy = outline.reshape(SIDE, PATCH, SIDE, PATCH).mean(axis=(1, 3)) > 0.5  # (16, 16)
 conclude(
     its_map[on_toy].mean() < its_map[~on_toy].mean(),
     "The article's map is larger on the **ground**: that is what most patches resemble.",
@@ -229,11 +231,13 @@ for split in rows:
     seen = extract_features(dinov2, pictures[split], **READ)
     keys[split] = seen.facets["key"]  # (N, 16, 16, D), for the next section
     tokens[split] = seen.layers[LAYER].patches
-    flat = seen.patches.reshape(-1, 256, dinov2.dim)
-    article[split] = -np.stack([article_map(one).reshape(16, 16) for one in flat])
+    flat = seen.patches.reshape(-1, SIDE * SIDE, dinov2.dim)
+    article[split] = -np.stack([article_map(one).reshape(SIDE, SIDE) for one in flat])
 
 # %%
-share_of_toy = masks["train"].reshape(-1, 16, 14, 16, 14).mean(axis=(2, 4))  # (60, 16, 16)
+share_of_toy = (
+    masks["train"].reshape(-1, SIDE, PATCH, SIDE, PATCH).mean(axis=(2, 4))
+)  # (60, 16, 16)
 mean_mask = share_of_toy.mean(axis=0)
 
 judge("the article's map", article)
@@ -264,19 +268,21 @@ conclude(
 from scipy.spatial.distance import cdist
 from skimage.color import rgb2lab
 
-BORDER = np.pad(np.zeros((14, 14), bool), 1, constant_values=True)  # (16, 16), true at the edge
+BORDER = np.pad(
+    np.zeros((SIDE - 2, SIDE - 2), bool), 1, constant_values=True
+)  # (16, 16), true at the edge
 
 
 def colours_of(pictures):
     """Mean colour of each patch, in Lab: (N, 16, 16, 3)."""
     lab = np.stack([rgb2lab(one) for one in pictures])
-    return lab.reshape(-1, 16, 14, 16, 14, 3).mean(axis=(2, 4))
+    return lab.reshape(-1, SIDE, PATCH, SIDE, PATCH, 3).mean(axis=(2, 4))
 
 
 def far_from_border(patches):
     """Mean distance of each patch (16, 16, D) to the five nearest ones of the border."""
-    distance = cdist(patches.reshape(256, -1), patches[BORDER])  # (256, 60)
-    return np.sort(distance, axis=1)[:, :5].mean(axis=1).reshape(16, 16)
+    distance = cdist(patches.reshape(SIDE * SIDE, -1), patches[BORDER])  # (256, 60)
+    return np.sort(distance, axis=1)[:, :5].mean(axis=1).reshape(SIDE, SIDE)
 
 
 # %% [markdown]
@@ -377,14 +383,14 @@ def fit_clusters(maps, k, seed):
     """k-means on patches (N, 16, 16, D), and minus the share of each cluster at the border."""
     all_patches = unit(maps).reshape(-1, maps.shape[-1])
     model = KMeans(k, n_init=1, random_state=seed).fit(all_patches)
-    member = model.labels_.reshape(-1, 16, 16)
+    member = model.labels_.reshape(-1, SIDE, SIDE)
     votes = [-BORDER[np.nonzero(member == cluster)[1:]].mean() for cluster in range(k)]
     return model, np.array(votes)
 
 
 def clusters_of(model, patches):
     """The cluster of each patch (16, 16, D)."""
-    return model.predict(unit(patches).reshape(256, -1)).reshape(16, 16)
+    return model.predict(unit(patches).reshape(SIDE * SIDE, -1)).reshape(SIDE, SIDE)
 
 
 runs = [fit_clusters(keys["train"], k=16, seed=seed) for seed in range(5)]
@@ -438,10 +444,10 @@ from scipy.linalg import eigh
 
 def normalised_cut(patches, tau=0.4):
     """The second eigenvector of the patches (16, 16, D) of a picture, the border's side below."""
-    rows_of_patches = unit(patches).reshape(256, -1)
+    rows_of_patches = unit(patches).reshape(SIDE * SIDE, -1)
     graph = np.where(rows_of_patches @ rows_of_patches.T > tau, 1.0, 1e-5)  # (256, 256)
     degrees = np.diag(graph.sum(axis=1))
-    vector = eigh(degrees - graph, degrees, subset_by_index=[1, 1])[1].reshape(16, 16)
+    vector = eigh(degrees - graph, degrees, subset_by_index=[1, 1])[1].reshape(SIDE, SIDE)
     vector = (vector - vector.mean()) / vector.std()
     return vector if (vector[BORDER] > 0).mean() < 0.5 else -vector
 
@@ -544,7 +550,7 @@ def fit_probe(patches, shares):
 
 def probed(patches):
     """The score of each patch (16, 16, D)."""
-    return probe.decision_function(patches.reshape(256, -1)).reshape(16, 16)
+    return probe.decision_function(patches.reshape(SIDE * SIDE, -1)).reshape(SIDE, SIDE)
 
 
 probe = fit_probe(tokens["train"][:40], share_of_toy[:40])
@@ -657,7 +663,8 @@ def attention_of(scene):
     x = torch.from_numpy(to_pixels(scene, dinov2, size=224, fit="resize"))[None]
     with torch.inference_mode():
         found = dinov2.model(pixel_values=x.to(dinov2.device), output_attentions=True)
-    return found.attentions[LAYER][0, :, 0, -256:].unflatten(1, (16, 16)).cpu().numpy()
+    from_cls = found.attentions[LAYER][0, :, 0, -SIDE * SIDE :]
+    return from_cls.unflatten(1, (SIDE, SIDE)).cpu().numpy()
 
 
 attention = {split: np.stack([attention_of(one) for one in pictures[split]]) for split in rows}
@@ -854,7 +861,7 @@ def alike(place):
         alt=f"Patch ({row}, {column}) of a car, and where this and another car are like it",
     )
     corners = np.array([[0, 0], [1, 0], [1, 1], [0, 1], [0, 0]])
-    across, down = 14 * (corners + np.array([column, row])).T
+    across, down = PATCH * (corners + np.array([column, row])).T
     figure.axes[0].plot(across, down, color=plotting.COLOURS[1], linewidth=3)
     return figure
 
@@ -862,7 +869,7 @@ def alike(place):
 # %%
 from dinov2_helpers.widgets import Explorer, Spot
 
-Explorer(alike, place=Spot(pair[0], value=(11, 4), grid=(16, 16)))
+Explorer(alike, place=Spot(pair[0], value=(11, 4), grid=(SIDE, SIDE)))
 
 # %% [markdown]
 # ## Your own images

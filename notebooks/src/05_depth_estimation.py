@@ -67,6 +67,8 @@ plotting.show(
 import torch
 
 dinov2 = load_dinov2()
+PATCH = dinov2.patch_size  # 14 pixels
+SIDE = 224 // PATCH  # 16 patches in a row
 pixels = dinov2.processor(
     picture, do_resize=False, do_center_crop=False, return_tensors="pt"
 ).pixel_values
@@ -82,7 +84,8 @@ pixels.shape, len(output.hidden_states), output.hidden_states[-1].shape
 # %%
 last = output.hidden_states[-1]  # (1, 257, 192)
 cls = last[:, 0]  # (1, 192), the whole picture
-patches = last[:, 1:].unflatten(1, (16, 16))  # (1, 16, 16, 192), row by row
+patches = last[:, -SIDE * SIDE :]  # (1, 256, 192)
+patches = patches.unflatten(1, (SIDE, SIDE))  # (1, 16, 16, 192), row by row
 
 cls.shape, patches.shape
 
@@ -296,7 +299,7 @@ def fit_ridge(x, y, strength):
 # %%
 def of_patches(depth):
     """Mean log depth of each patch, (N, 16, 16), of depth (N, 224, 224); NaN for the sky."""
-    squares = np.log(depth).reshape(-1, 16, 14, 16, 14)
+    squares = np.log(depth).reshape(-1, SIDE, PATCH, SIDE, PATCH)
     known = np.isfinite(squares).sum(axis=(2, 4), dtype=np.float32)
     with np.errstate(invalid="ignore"):
         return np.nansum(squares, axis=(2, 4)) / known
@@ -340,7 +343,7 @@ def enlarged(log_depth):
 def read_off(target, blocks, strength):
     """What a ridge on patches of some layers says of the test, (N, 16, 16), after the target's."""
     weights, offset = fit_ridge(tokens(seen_train, blocks), target.ravel(), strength)
-    return (tokens(seen_test, blocks) @ weights + offset).reshape(-1, 16, 16)
+    return (tokens(seen_test, blocks) @ weights + offset).reshape(-1, SIDE, SIDE)
 
 
 last_layer = layers[-1:]
@@ -389,7 +392,7 @@ conclude(
 
 # %%
 edges_train = np.stack([sobel(np.array(train.image(i).convert("L"))) for i in range(len(train))])
-edges_train = edges_train.reshape(-1, 16, 14, 16, 14).mean(axis=(2, 4))
+edges_train = edges_train.reshape(-1, SIDE, PATCH, SIDE, PATCH).mean(axis=(2, 4))
 
 patch_edges = read_off(edges_train, last_layer, strength=0.03)
 edge_depth = enlarged(-np.log(np.maximum(patch_edges, 0) + 0.05))

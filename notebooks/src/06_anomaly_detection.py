@@ -95,6 +95,8 @@ import torch
 from dinov2_helpers import load_dinov2
 
 dinov2 = load_dinov2()
+PATCH = dinov2.patch_size  # 14 pixels
+SIDE = 224 // PATCH  # 16 patches in a row
 picture = open_image(mugs.test[0])
 
 pixels = dinov2.processor(
@@ -205,8 +207,8 @@ def pixel_patches(files):
     found = []
     for file in files:
         pixels = np.asarray(open_image(file).resize((224, 224)), np.float32) / 255
-        squares = pixels.reshape(16, 14, 16, 14, 3).transpose(0, 2, 1, 3, 4)
-        found.append(squares.reshape(16, 16, -1))
+        squares = pixels.reshape(SIDE, PATCH, SIDE, PATCH, 3).transpose(0, 2, 1, 3, 4)
+        found.append(squares.reshape(SIDE, SIDE, -1))
     return np.stack(found)
 
 
