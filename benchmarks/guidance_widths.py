@@ -83,6 +83,7 @@ def real_widths(bits: int, checkpoints: bool) -> tuple[Any, Any]:
 def draw(plan: str, steps: int) -> dict[str, Any]:
     """Draw one picture by a plan; return what it took."""
     import numpy as np
+    import torch
 
     from dinov2_helpers import photographs
     from dinov2_helpers.techniques import Guide
@@ -96,6 +97,7 @@ def draw(plan: str, steps: int) -> dict[str, Any]:
     seconds = time.process_time() - started
     return {
         "plan": plan,
+        "threads": torch.get_num_threads(),
         "picture": list(guided.pictures.shape[1:]),
         "finite": bool(np.isfinite(guided.loss).all()),
         "loaded_mb": loaded,
@@ -114,9 +116,10 @@ def benchmark(plans: Sequence[str], steps: int, out: Path) -> dict[str, Any]:
         done = subprocess.run(
             [*command, "--steps", str(steps)], stdout=subprocess.PIPE, text=True, check=True
         )
-        report["rows"].append(json.loads(done.stdout.splitlines()[-1]))
+        row = json.loads(done.stdout.splitlines()[-1])
+        report["run"]["threads"] = row.pop("threads")
+        report["rows"].append(row)
         run_record.write(report, started, out)
-        row = report["rows"][-1]
         cost = f"{row['peak_mb'] / 1000:.1f} GB, {row['cpu_seconds_a_step']:.0f} CPU s a step"
         print(f"{plan:>28}: {cost}", flush=True)
     return report

@@ -58,6 +58,15 @@ def one_thread():
 def messages():
     """Show what the package reports as a notebook does, so that `capsys` holds it."""
     course.show_messages()
+
+
+@pytest.fixture(autouse=True)
+def as_talkative_as_before(messages):
+    """Undo what a benchmark that was called has silenced."""
+    logger = logging.getLogger("dinov2_helpers")
+    level = logger.level
+    yield
+    logger.setLevel(level)
     logging.getLogger(course.LOGGER).propagate = True  # to `caplog`
 
 

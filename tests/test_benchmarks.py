@@ -1,6 +1,7 @@
 """The benchmarks, at sizes that take seconds."""
 
 import json
+import re
 import subprocess
 import sys
 import time
@@ -277,7 +278,7 @@ def test_backends_are_measured_in_turns(monkeypatch, dinov2_folder, tmp_path, ca
     out = tmp_path / "backends.json"
     monkeypatch.setattr(backends, "COUNTS", (1, 3))
     assert backends.main(["--shapes", "tiny", "--turns", "2", "--out", str(out)]) == 0
-    report = json.loads(out.read_text())
+    report = json.loads(out.read_text(encoding="utf-8"))
     assert report["run"].keys() >= MACHINE | {"cpu"}
     assert [(row["backend"], row["pictures"]) for row in report["rows"]] == [
         ("torch", 1),
@@ -304,7 +305,7 @@ def test_large_pictures_are_read_by_each_way_and_compared(
     out = tmp_path / "large.json"
     arguments = ["--shapes", "tiny", "--megapixels", "12", "--ways", "ours, exact", "--turns", "1"]
     assert large_pictures.main([*arguments, "--out", str(out)]) == 0
-    report = json.loads(out.read_text())
+    report = json.loads(out.read_text(encoding="utf-8"))
     assert report["run"].keys() >= MACHINE
     assert [row["way"] for row in report["rows"]] == ["ours", "ours, exact"]
     ours, exact = report["rows"]
@@ -429,7 +430,7 @@ def test_the_table_and_the_lines_of_the_readme(tmp_path, monkeypatch, capsys):
 
 def test_the_passages_of_the_readme_are_made_from_the_committed_results():
     made = passages.passages()
-    assert made.keys() == {"bench", "sizing", "backends", "large", "stores"}
+    assert made.keys() == {"bench", "sizing", "backends", "large", "guidance_widths", "stores"}
     for name, text in made.items():
         committed = passages.path_of(name).read_text(encoding="utf-8")
         assert committed == f"{text}\n", "run `python -m benchmarks.passages`"
@@ -472,7 +473,8 @@ def test_committed_results_are_complete():
         p.stem: json.loads(p.read_text(encoding="utf-8")) for p in run_record.RESULTS.glob("*.json")
     }
     # how good something is does not depend on the machine
-    reports = {name: report for name, report in reports.items() if "quality_" not in name}
+    of_quality = re.compile("quality_|models$")
+    reports = {name: report for name, report in reports.items() if not of_quality.match(name)}
     assert all(report["run"].keys() >= MACHINE for report in reports.values())
     if report := reports.get("extraction"):
         rows = [(row["shape"], row["way"]) for row in report["rows"]]

@@ -135,8 +135,10 @@ def test_the_welcome_page_opens_as_it_reads(project, monkeypatch, tmp_path):
     own = lab.environment(project)["JUPYTER_CONFIG_PATH"].split(os.pathsep)
     assert own == [str(tmp_path), str(lab.SETTINGS)]
     text = (lab.SETTINGS / "labconfig" / "default_setting_overrides.json").read_text("utf-8")
-    (settings,) = json.loads(text).values()
-    assert settings["defaultViewers"] == {"markdown": "Markdown Preview"}
+    settings = json.loads(text)
+    of_documents = settings["@jupyterlab/docmanager-extension:plugin"]
+    assert of_documents["defaultViewers"] == {"markdown": "Markdown Preview"}
+    assert settings["@jupyter-widgets/jupyterlab-manager:plugin"] == {"saveState": True}
 
 
 def test_jupyterlab_takes_the_options(project):

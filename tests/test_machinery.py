@@ -721,7 +721,7 @@ def test_every_package_that_is_imported_is_asked_for(folder, extras):
     distributions = {re.match(r"[\w-]+", line)[0].lower() for line in lines}
     other_names = {"PIL": "pillow", "bs4": "beautifulsoup4", "faiss": "faiss-cpu",
                    "skimage": "scikit-image", "sklearn": "scikit-learn", "yaml": "pyyaml",
-                   "IPython": "ipywidgets"}  # fmt: skip
+                   "IPython": "ipywidgets", "traitlets": "ipywidgets"}  # fmt: skip
     missing = {
         name
         for name in imported(folder)

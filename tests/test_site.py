@@ -151,7 +151,8 @@ def with_examples():
 
 @pytest.fixture
 def files_of_examples(tmp_path, monkeypatch):
-    """The folder "holiday" and the picture "scan.tif" that examples name."""
+    """The folder "holiday" and the pictures "holiday.jpg" and "scan.tif" that examples name."""
+    Image.new("RGB", (4000, 3000)).save(tmp_path / "holiday.jpg")
     (tmp_path / "holiday").mkdir()
     Image.new("RGB", (20, 20)).save(tmp_path / "holiday" / "3.png")
     for name in ("1.HEIC", "2.HEIC", "notes.txt"):

@@ -81,7 +81,7 @@ def lab(tmp_path_factory):
     ]
     places = {name: str(folder / name) for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR")}
     places["JUPYTER_CONFIG_PATH"] = str(SETTINGS)  # as `make lab` has them
-    with (folder / "log").open("w") as log:
+    with (folder / "log").open("w", encoding="utf-8") as log:
         server = subprocess.Popen(
             command, env=os.environ | places, stdout=log, stderr=subprocess.STDOUT
         )
@@ -94,7 +94,7 @@ def lab(tmp_path_factory):
             time.sleep(0.5)
     else:
         server.kill()
-        pytest.fail((folder / "log").read_text())
+        pytest.fail((folder / "log").read_text(encoding="utf-8"))
     yield address, folder / "try.ipynb"
     server.terminate()
     server.wait(30)

@@ -130,10 +130,13 @@ def project(tmp_path):
     """A package that needs one with an extra, on some machines another."""
     (tmp_path / "pyproject.toml").write_text(
         '[project]\ndependencies = ["torch>=2.6", "server[all]"]\n'
-        '[project.optional-dependencies]\ncourse = []\n[tool.dinov2-in-practice]\nrepository = ""\n'
+        "[project.optional-dependencies]\ncourse = []\n"
+        '[tool.dinov2-in-practice]\nrepository = ""\n',
+        encoding="utf-8",
     )
     (tmp_path / "constraints.txt").write_text(
-        "# made\nserver==1.0\ncolorama==0.4 ; sys_platform == 'win32'\nextra-part==3.0\n"
+        "# made\nserver==1.0\ncolorama==0.4 ; sys_platform == 'win32'\nextra-part==3.0\n",
+        encoding="utf-8",
     )
     return Project(tmp_path)
 
