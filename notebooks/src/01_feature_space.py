@@ -544,7 +544,7 @@ scores = centred @ components[:3].T  # (16 * 256, 3)
 
 # %%
 scores = (scores - scores.min(axis=0)) / np.ptp(scores, axis=0)  # each from 0 to 1
-colours_of_all = scores.reshape(16, 16, 16, 3)  # (picture, row, column, colour)
+colours_of_all = scores.reshape(-1, SIDE, SIDE, 3)  # (picture, row, column, colour)
 
 plotting.show(
     plotting.show_images(
