@@ -687,7 +687,8 @@ titles = []
 for row in range(min(5, len(answers))):
     file = new_files[answers.index[row]]
     drawn.append(answers.drawn(row, file))
-    titles.append(f"{file.parent.name}/{file.name}: {'STOP' if answers.flawed[row] else 'pass'}")
+    verdict = "STOP" if answers.flawed[row] else "pass"
+    titles.append(f"{file.parent.name}/\n{file.name}:\n{verdict}")
 
 plotting.show(
     plotting.show_images(
