@@ -35,8 +35,8 @@ def is_faster() -> bool:
     """Say whether these operators are faster on this CPU than PyTorch's own matrix product.
 
     That of the PyTorch for x86 is MKL's. Without AVX-512 MKL is ahead of oneDNN, whose laying out
-    then only costs; with it oneDNN is, above all on AMD, where MKL does not use it. Both are
-    measured in docs/scaling.md.
+    then only costs; with it oneDNN is, above all on AMD, where MKL does not use it. The table
+    of backends in docs/scaling.md was measured on a CPU with AVX2; none was on one with AVX-512.
     """
     import torch
 
