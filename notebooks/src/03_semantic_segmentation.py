@@ -738,7 +738,7 @@ conclude(
 # ## By name
 #
 # These masks say *where*, and not *what*. [Lesson 2](02_zero_shot_classification.ipynb) gave
-# DINOv2 words in two ways, by a bridge from CLIP and by a text encoder (a *tower*) of its own. Three
+# DINOv2 words in two ways, by a bridge from CLIP and by a text encoder of its own, a *tower*. Three
 # ways to ask for a thing: compare the words with every patch, over the bridge or by the tower; or
 # first find things without words, cut each out, and let CLIP name the pieces.
 
