@@ -891,7 +891,8 @@ except NotImplementedError:
 # ```
 #
 # For the motorcycle: `for_my_camera(dpt.predict([left]).depth[0], FOCAL, F, 741, 334)`, since its
-# shorter side becomes 224 pixels. It goes farther, and `predict(..., focal=F)` says the same.
+# shorter side becomes 224 pixels, and both a whole number of patches, which moves the scale a
+# little. It goes farther, and `predict(..., focal=F)` says the same.
 #
 # Classic wrong answers. The ratio upside down:
 #
