@@ -139,8 +139,8 @@ def split(name, vectors):
 # ## What the article does
 #
 # One vector for each picture, a PCA down to 32 numbers (those in which the good ones differ most),
-# and an [isolation forest](https://doi.org/10.1109/ICDM.2008.17): it cuts at random, and what few
-# cuts leave alone is odd. `contamination=0.01` promises, one thinks, one alarm in a hundred.
+# and an [isolation forest](https://doi.org/10.1109/ICDM.2008.17): it cuts at random, and what stands
+# alone after few cuts is odd. `contamination=0.01` promises, one thinks, one alarm in a hundred.
 
 # %%
 from sklearn.decomposition import PCA
@@ -506,8 +506,8 @@ held_out = held_out_scores(good)  # (40,)
 #
 # This is **split conformal prediction** ([Vovk et al. 2005](https://doi.org/10.1007/b106715)). It
 # asks nothing of the scores, only that new good parts come as the old ones did. (It is exact where
-# one memory gives all scores. Here each came from three quarters of the memory in use, and a poorer
-# memory mostly finds a good part odder: an error on the safe side.)
+# one memory, of other parts, gives all scores. Here each came from three quarters of the memory in
+# use, and a poorer memory mostly finds a good part odder: an error on the safe side.)
 
 
 # %%
