@@ -139,8 +139,9 @@ def split(name, vectors):
 # ## What the article does
 #
 # One vector for each picture, a PCA down to 32 numbers (those in which the good ones differ most),
-# and an [isolation forest](https://doi.org/10.1109/ICDM.2008.17): it cuts at random, and what stands
-# alone after few cuts is odd. `contamination=0.01` promises, one thinks, one alarm in a hundred.
+# and an [isolation forest](https://doi.org/10.1109/ICDM.2008.17): it cuts at random, and what
+# stands alone after few cuts is odd. `contamination=0.01` promises, one thinks, one alarm in a
+# hundred.
 
 # %%
 from sklearn.decomposition import PCA
