@@ -602,9 +602,9 @@ conclude(
 # Sentences and pictures lie in *different parts* of CLIP's space, though of all pictures a sentence
 # is nearest to its own: the **modality gap** ([Liang et al.
 # 2022](https://arxiv.org/abs/2203.02053)). A map that was fitted on pictures has never been asked
-# about the directions in which sentences differ from pictures. So pictures cannot choose its penalty
-# either: in the evidence they do, and the words name far less. How wide is the gap, beside that
-# between two halves of the pictures, of which each shows eight of the classes?
+# about the directions in which sentences differ from pictures. So pictures cannot choose its
+# penalty either: in the evidence they do, and the words name far less. How wide is the gap, beside
+# that between two halves of the pictures, of which each shows eight of the classes?
 
 # %%
 gap = np.linalg.norm(clip_pictures.mean(axis=0) - clip_names.mean(axis=0))
