@@ -73,8 +73,9 @@ with torch.inference_mode():
 output.last_hidden_state.shape, output.attentions[-1].shape
 
 # %% [markdown]
-# A CLS token and a **patch token** for each of 16 x 16 squares, which is where a mask must come
-# from. And in each layer, for each of six **heads**, how much every token looks at every other.
+# A **CLS token** for the whole picture, and a **patch token** for each of 16 x 16 squares, where a
+# mask must come from. And in each layer, for each of six **heads**, how much every token looks at
+# every other.
 # For that each token has a *query*, what it looks for, and a *key*, by which it is found. The first
 # row is how much CLS looks at each patch: its query $q$ against the patch's key $k_i$, of $d$
 # numbers each,
