@@ -42,8 +42,9 @@ course.setup()
 # %% [markdown]
 # ## A search engine in five lines
 #
-# Each picture becomes a vector, and an index finds the vectors nearest to that of a query.
-# **Faiss** ([Douze et al. 2024](https://arxiv.org/abs/2401.08281)) is such an index.
+# Each picture becomes a vector, here DINOv2's for the whole picture (its **CLS token**), and an
+# index finds the vectors nearest to that of a query. **Faiss** ([Douze et al.
+# 2024](https://arxiv.org/abs/2401.08281)) is such an index.
 
 # %%
 from dinov2_helpers import extract_features, load_dinov2, load_scenes, plotting
