@@ -255,8 +255,8 @@ plotting.show(
 
 # %% [markdown]
 # The sixth shows in no picture. But now guidance is switched on, at 0.7, the strongest that the
-# article calls usual. What is gained is the cosine of DINOv2's CLS to the target, over the same
-# seeds without guidance, which are the last row above.
+# article calls usual. What is gained is the cosine to the target of DINOv2's CLS, its vector for a
+# whole picture, over the same seeds without guidance, which are the last row above.
 
 # %%
 gains = {}
