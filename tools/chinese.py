@@ -24,14 +24,14 @@ TEXTS = {
     "How do you find a picture: by a picture, by words, or by both?": (
         "找一张图：用图、用文字，还是两者一起用？"
     ),
-    "How far away is it, from one picture?": "只凭一张图，能看出它有多远吗？",
+    "How far away is it, from one picture?": "只凭一张图，怎样看出东西有多远？",
     "What is wrong with this part, if you have only ever seen good ones?": (
         "只见过合格品，怎样看出这个零件哪里有毛病？"
     ),
     "Can a picture steer a model that draws from words?": ("一张图能左右一个按文字作画的模型吗？"),
     # what the pictures show
     "Queries and their nearest neighbours": "查询图片及其最近邻",
-    "DINOv2 names toys by words": "DINOv2 用词语给玩具命名",
+    "DINOv2 names toys by words": "DINOv2 借助文字说出玩具的名称",
     "Toys cut out of their scenes, with and without DINOv2": (
         "从场景中抠出的玩具：用 DINOv2 与不用 DINOv2"
     ),

@@ -68,9 +68,10 @@ with torch.inference_mode():
 pixels.shape, tokens.shape
 
 # %% [markdown]
-# The picture became 224 x 224 pixels in three colours. Out came 257 vectors of 192 numbers each.
-# The first is the **CLS token**, one vector for the whole picture. The other 256 stand for the
-# picture's **patches**: 16 rows of 16 squares, each 14 pixels wide.
+# The picture became 224 x 224 pixels in three colours. Out came 257 vectors of 192 numbers each,
+# called tokens. The first is the **CLS token**, one vector for the whole picture.
+# The other 256 stand for the picture's **patches**:
+# 16 rows of 16 squares, each 14 pixels wide.
 
 # %%
 cls = tokens[:, 0]  # (1, 192), the whole picture
@@ -97,8 +98,8 @@ seen_train.cls.shape, seen_test.cls.shape, seen_test.patches.shape
 # ## Who is alike?
 #
 # Two vectors are compared by the **cosine** of the angle between them: bring each to length 1, then
-# multiply. A cosine of one means the same direction. For four test toys, these are the training
-# pictures with the largest cosine, which stands above each.
+# multiply number by number and add up. A cosine of one means the same direction. For four test
+# toys, these are the training pictures with the largest cosine, which stands above each.
 
 # %%
 import numpy as np
@@ -132,8 +133,8 @@ plotting.show(
 # ## Three pictures prove nothing
 #
 # The article shows such a space with three pictures: it asks
-# [t-SNE](https://www.jmlr.org/papers/v9/vandermaaten08a.html) for a map of them and reads the
-# distances. Such a map has no units: only how far its points are from each other is to count.
+# [t-SNE](https://www.jmlr.org/papers/v9/vandermaaten08a.html) for a map of them, a point for each
+# on a plane, and takes points that lie together for pictures that are alike.
 # *Three ducks; a duck, a truck and a lamp; three vectors of random numbers. What will the three
 # maps look like?*
 
@@ -202,9 +203,9 @@ def knn(gallery, labels, queries, k=10):
 
 
 # %% [markdown]
-# Whoever wants to be impressed should know what it takes. Two rivals look at the picture and know
-# nothing of toys: the picture shrunk to 16 x 16 pixels, and its histogram of colours. *What will
-# they reach? There are sixteen classes.*
+# Before you are impressed: how far does one get without? Two rivals look at the picture and know
+# nothing of toys: the picture shrunk to 16 x 16 pixels, and a count of its colours (a *histogram*).
+# *What will they reach? There are sixteen classes.*
 
 # %%
 from PIL import Image
@@ -361,8 +362,8 @@ plotting.show(
 )
 
 # %% [markdown]
-# *Turn a toy by 90 degrees. Is its picture now closer to the one before, or to the rival's picture
-# from the new side?* Both are fair answers: one keeps the toy, the other the side.
+# *Turn a toy by 90 degrees, and its rival as well. To which of the two new pictures is the old one
+# closer?* Both show the same new side, and only one of them shows the same toy.
 
 
 # %%
@@ -418,8 +419,7 @@ figure = plotting.curves(
 plotting.show(figure)
 
 # %% [markdown]
-# The bands are 95 % intervals: of bands made like this, nineteen in twenty hold what all toys of
-# this world would show.
+# The bands are 95 % intervals, like the brackets above; here it is the toys that chance has chosen.
 
 # %%
 from_the_back = {name: bootstrap(of_toys[:, 1:].mean(axis=1)) for name, of_toys in closer.items()}
@@ -427,8 +427,8 @@ for name, interval in from_the_back.items():
     print(f"{name:>16}, from 90 degrees on: {interval:.0%}")
 
 # %% [markdown]
-# CLS and its better rival were asked about the same sixteen toys. So the fair question is how much
-# more often CLS is right, toy by toy.
+# CLS and the better of the two that know nothing were asked about the same sixteen toys. So the
+# fair question is how much more often CLS is right, toy by toy.
 
 # %%
 rival_names = ["16 x 16 pixels", "colour histogram"]
@@ -451,8 +451,8 @@ conclude(
 
 # %% [markdown]
 # Small print: the embedded model was *trained* on pairs of renders of one toy. Meta's DINOv2 was
-# trained on two crops of one photograph. Whether that one is as steady, this cell tells you when
-# you run it with `DINOV2_PROFILE=small`.
+# trained on crops of one photograph. Whether that one is as steady, these cells tell you when you
+# run them with `DINOV2_PROFILE=small`.
 #
 # ## What is where in the network?
 #
@@ -849,10 +849,10 @@ except NotImplementedError:
 #     return (patches * weights).sum((1, 2)) / weights.sum((1, 2))
 # ```
 #
-# A patch is of the toy where most of its mask is: `np.stack([test.instance_mask(i) > 0 for i in
-# range(len(test))]).reshape(-1, SIDE, PATCH, SIDE, PATCH).mean((2, 4)) > 0.5`. If you expected the
-# surface to be gone: it is not. Each patch has looked at all others, so the toy's patches carry the
-# ground.
+# A patch is of the toy where most of its pixels are: `np.stack([test.instance_mask(i) > 0 for i in
+# range(len(test))]).reshape(-1, SIDE, PATCH, SIDE, PATCH).mean((2, 4)) > 0.5`, and so for `train`.
+# If you expected the surface to be gone: it is not, and the evidence, which asks a linear probe,
+# has the number. Each patch has looked at all others, so the toy's patches carry the ground.
 #
 # Classic wrong answers. Dividing by all patches:
 #
@@ -871,7 +871,7 @@ except NotImplementedError:
 # </details>
 
 # %% [markdown]
-# **3. Open.** Most tutorials normalise pictures with a mean and a deviation of one half, where
+# **3. Open.** Some code normalises pictures with a mean and a deviation of one half, where
 # DINOv2 was trained with ImageNet's. What does it cost? (`dataclasses.replace` makes a model with
 # another `preprocessing`; the evidence has the number.)
 #

@@ -84,8 +84,9 @@ with torch.inference_mode():
 output.logits_per_image.shape  # (8 pictures, 16 sentences)
 
 # %% [markdown]
-# Sixteen numbers for each picture; the largest names it. A softmax turns them into probabilities.
-# *Before you run the next cell: which of the eight will it get wrong?*
+# Sixteen numbers for each picture; the largest names it. A **softmax** makes probabilities of them:
+# all above nought, and together one. *Before you run the next cell: which of the eight will it get
+# wrong?*
 
 # %%
 probabilities = output.logits_per_image.softmax(dim=1)  # (8, 16), each row sums to 1
@@ -299,8 +300,8 @@ conclude(
 
 # %% [markdown]
 # The strength of the penalty was simply given above. It need not be guessed, and it needs no
-# labels: hold out some of the unlabelled pictures, and see for which strength the names that they
-# get, all sixteen similarities of each, are most like those that CLIP gives.
+# labels: hold out some of the unlabelled pictures, and see for which strength their similarities
+# to the sixteen names are most like those that CLIP itself gives.
 
 
 # %%
@@ -565,7 +566,7 @@ conclude(
 )
 
 # %% [markdown]
-# The line uses the cosine. Most people use the probability of a softmax, which says how the names
+# The line uses the cosine. The probability of a softmax is at hand too, but it says how the names
 # compare with each other, not whether any of them fits. The evidence measures both.
 
 # %% [markdown]
@@ -598,10 +599,12 @@ conclude(
 )
 
 # %% [markdown]
-# Sentences and pictures lie in *different parts* of CLIP's space, though a sentence is nearest to
-# its own pictures: the **modality gap** ([Liang et al. 2022](https://arxiv.org/abs/2203.02053)). A
-# map that was fitted on pictures has never been asked about the directions in which sentences
-# differ from pictures. How wide is the gap?
+# Sentences and pictures lie in *different parts* of CLIP's space, though of all pictures a sentence
+# is nearest to its own: the **modality gap** ([Liang et al.
+# 2022](https://arxiv.org/abs/2203.02053)). A map that was fitted on pictures has never been asked
+# about the directions in which sentences differ from pictures. So pictures cannot choose its
+# penalty either: in the evidence they do, and the words name far less. How wide is the gap, beside
+# that between two halves of the pictures, of which each shows eight of the classes?
 
 # %%
 gap = np.linalg.norm(clip_pictures.mean(axis=0) - clip_names.mean(axis=0))
@@ -775,7 +778,7 @@ except NotImplementedError:
 
 # %% [markdown]
 # **2. Change the experiment: several sentences for each name.** People average the vectors of many
-# templates, such as "a picture of a dog" and "a render of a dog". *Will CLIP name more with five
+# templates, such as "a picture of a dog" and "a render of a dog". *Will CLIP name more with several
 # templates than with one? By how much?* Write the average, and then try it in a cell of your own.
 
 
@@ -814,8 +817,10 @@ except NotImplementedError:
 # ```
 #
 # To try it: `vectors = np.stack([clip.embed_texts([t.format(n) for n in CLASS_NAMES]) for t in
-# ("a {}", "a picture of a {}", "a render of a {}")])`. The evidence has the table, with intervals:
-# the differences between good templates are smaller than what 256 pictures can tell apart.
+# ("a {}", "a picture of a {}", "a render of a {}")])`, and then `share((clip_pictures @
+# average_of_templates(vectors).T).argmax(axis=1) == truth)`. Hardly more: in the evidence, which
+# averages five, the differences from a single good template are smaller than
+# what 256 pictures can tell apart.
 #
 # Classic wrong answers. Forgetting the length:
 #

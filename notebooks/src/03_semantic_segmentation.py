@@ -73,10 +73,12 @@ with torch.inference_mode():
 output.last_hidden_state.shape, output.attentions[-1].shape
 
 # %% [markdown]
-# A CLS token and a **patch token** for each of 16 x 16 squares, which is where a mask must come
-# from. And in each layer, for each of six **heads**, how much every token looks at every other.
-# The first row of that is how much CLS looks at each patch: its *query* $q$ against the patch's
-# *key* $k_i$, of $d$ numbers each,
+# A **CLS token** for the whole picture, and a **patch token** for each of 16 x 16 squares, where a
+# mask must come from. And in each layer, for each of six **heads**, how much every token looks at
+# every other.
+# For that each token has a *query*, what it looks for, and a *key*, by which it is found. The first
+# row is how much CLS looks at each patch: its query $q$ against the patch's key $k_i$, of $d$
+# numbers each,
 #
 # $$ a_i = \operatorname{softmax}_i\big(q \cdot k_i / \sqrt{d}\big) $$
 #
@@ -122,7 +124,7 @@ except ValueError as error:
     print(error)
 
 # %% [markdown]
-# This picture has sixteen patches a side. And those numbers are no head: a block's output mixes
+# This picture has sixteen patches a side. And those numbers are no head: a layer's output mixes
 # what all its heads found, and the next layer mixes it again. With 16 x 16 it runs.
 
 # %%
@@ -155,7 +157,8 @@ conclude(
 # $$ \text{IoU} = \frac{|A \cap B|}{|A \cup B|} $$
 #
 # A soft map becomes a mask by a threshold, and everybody gets the best one *of the training
-# scenes*. Measured is on test scenes, which show other toys. (The camouflage has its turn later.)
+# scenes*. The test scenes, which show other toys, are the judge. (The camouflage has its turn
+# later.)
 
 # %%
 import numpy as np
@@ -215,9 +218,9 @@ def judge(name, maps, choosing=slice(None)):
 
 
 # %% [markdown]
-# Whoever wants to be impressed should know what it takes. The first rival is **blind**: it answers
-# every picture with the same map, the mean mask of the training scenes. *Will the article's map
-# beat it? (It may use the better sign.)*
+# Every score needs a rival that knows nothing. The first is **blind**: it answers every picture
+# with the same map, the mean mask of the training scenes. *Will the article's map beat it? (It may
+# use the better sign.)*
 
 # %%
 from dinov2_helpers import extract_features
@@ -286,10 +289,10 @@ def far_from_border(patches):
 
 
 # %% [markdown]
-# DINOv2 gets the same rule, and a better one. By its **key** a patch is found by others. The mean
-# of the border's keys points to what *ground* means in this picture:
+# DINOv2 gets the same rule, on its **keys**, and a better one: how unlike is a patch, on average,
+# to *all* the patches $B$ of the border? Together they say what *ground* means in this picture.
 #
-# $$ s_i = 1 - \cos\!\Big(k_i,\ \frac{1}{|B|}\sum_{b \in B} k_b\Big) $$
+# $$ s_i = 1 - \frac{1}{|B|}\sum_{b \in B} \cos(k_i, k_b) $$
 #
 # *Toys are colourful and grounds are not. How much will DINOv2 add to colour?*
 
@@ -369,9 +372,9 @@ mean, component = first_component(keys["train"])
 judge("first component", each(lambda patches: (unit(patches) - mean) @ component, keys))
 
 # %% [markdown]
-# **Clusters** give more than one direction: k-means on the patches of all training pictures finds
-# groups that mean the same thing in each of them ([Amir et al.
-# 2021](https://arxiv.org/abs/2112.05814)). Which groups are things? They vote: a group whose
+# **Clusters** give more than one direction: *k-means* sorts the patches of all training pictures
+# into groups that lie close together, and a group tends to mean the same in each of them ([Amir et
+# al. 2021](https://arxiv.org/abs/2112.05814)). Which groups are things? They vote: a group whose
 # patches are seldom at the border is one. A single run of k-means is an accident of its start, so
 # five runs vote together.
 
@@ -489,7 +492,8 @@ conclude(
 #
 # $$ p_i \leftarrow \sigma\Big(\operatorname{logit} p_i^{0} + \sum_j k_{ij}\,(2 p_j - 1)\Big) $$
 #
-# again and again.
+# again and again. (The logit stretches a probability to a number without bounds, and $\sigma$ turns
+# it back.)
 
 
 # %%
@@ -735,9 +739,9 @@ conclude(
 # ## By name
 #
 # These masks say *where*, and not *what*. [Lesson 2](02_zero_shot_classification.ipynb) gave
-# DINOv2 words in two ways, by a bridge from CLIP and by a text tower of its own. Three ways to ask
-# for a thing: compare the words with every patch, over the bridge or by the tower; or first find
-# things without words, cut each out, and let CLIP name the pieces.
+# DINOv2 words in two ways, by a bridge from CLIP and by a text encoder of its own, a *tower*. Three
+# ways to ask for a thing: compare the words with every patch, over the bridge or by the tower; or
+# first find things without words, cut each out, and let CLIP name the pieces.
 
 # %%
 from dinov2_helpers import load_clip
@@ -826,9 +830,9 @@ plotting.show(
 )
 
 # %% [markdown]
-# Posts, balls and stones stand in the scenes as well, and are not at the edge either: nobody told
-# the clusters what *toy* means. Second, a mask does not know where one thing ends and the next
-# begins:
+# Look for thin parts that are lost, and for ground between toys that is taken along. Posts, balls
+# and stones are not at the edge either: nobody told the clusters what *toy* means. Second, a mask
+# does not know where one thing ends and the next begins:
 
 # %%
 n_toys = sum(len(scenes["test"].table[row]["objects"]) for row in several)

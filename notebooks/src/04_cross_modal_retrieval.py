@@ -42,8 +42,9 @@ course.setup()
 # %% [markdown]
 # ## A search engine in five lines
 #
-# Each picture becomes a vector, and an index finds the vectors nearest to that of a query.
-# **Faiss** ([Douze et al. 2024](https://arxiv.org/abs/2401.08281)) is such an index.
+# Each picture becomes a vector, here DINOv2's for the whole picture (its **CLS token**), and an
+# index finds the vectors nearest to that of a query. **Faiss** ([Douze et al.
+# 2024](https://arxiv.org/abs/2401.08281)) is such an index.
 
 # %%
 from dinov2_helpers import extract_features, load_dinov2, load_scenes, plotting
@@ -149,7 +150,7 @@ conclude(
 )
 
 # %% [markdown]
-# So let something fail. Put a check behind every `add`:
+# So let something fail. Put a check before every `add`:
 
 
 # %%
@@ -173,7 +174,8 @@ check_unit_length(vectors)
 #
 # How good is the search? Each picture with one toy asks; a picture is *right* if a toy of the same
 # class is in it. **Hit at k**: is a right one among the first k? **Average precision** looks at the
-# whole order: the precision at each right picture, averaged; its mean over queries is called mAP.
+# whole order: at each right picture, take the share of right ones down to there, and of these the
+# mean. Over all queries its mean is called mAP.
 
 # %%
 from dinov2_helpers.measure import average_precision, bootstrap, hit_at, in_order, share
@@ -237,6 +239,9 @@ conclude(
 )
 
 # %% [markdown]
+# (So much for the first place. Over the whole order, by mAP, CLIP is ahead of CLS: [the
+# evidence](evidence/04_cross_modal_retrieval.ipynb) has both.)
+#
 # ## By words
 #
 # Now the query is a sentence, *a dog on grass*. What is right is known from how the pictures were
@@ -354,8 +359,8 @@ def fuse(picture, words, weight):
 
 
 # %% [markdown]
-# Each query picture asks for the next ground in the list. The words say nothing of the toy: the
-# vector for *on snow* is the mean of the sentences for all toys on snow.
+# Each query picture asks for another ground than its own, three places on in the list. The words
+# say nothing of the toy: the vector for *on snow* is the mean of the sentences for all toys there.
 
 # %%
 wanted = np.array([list(GROUNDS)[(list(GROUNDS).index(s) + 3) % 8] for s in surfaces[queries]])
@@ -474,9 +479,9 @@ conclude(
 # | index | idea |
 # | --- | --- |
 # | Flat | keep every vector, compare with all: exact |
-# | IVF | sort the vectors into lists; a query visits the nearest few lists |
-# | HNSW | a graph of near neighbours; a query walks it |
-# | PQ | cut each vector into pieces, keep a byte for each |
+# | IVF | sort the vectors into lists; a query visits the nearest few (`nprobe`) |
+# | HNSW | a graph of near neighbours; a query walks it, the longer the larger `efSearch` |
+# | PQ | cut each vector into pieces, keep a byte for each, and compare these alone |
 #
 # What follows was recorded by the project's benchmark, since it takes minutes: vectors grown from
 # ours, many queries at once, on one thread. **Recall** means something new here: the share of the
@@ -509,8 +514,9 @@ for row in recorded["rows"]:
 say("\n".join(lines))
 
 # %% [markdown]
-# *PQ keeps one byte where Flat keeps thirty-two. Its recall was measured at a thousand, ten
-# thousand, a hundred thousand and a million vectors. Will it rise or fall?*
+# PQ alone saves memory and no time: Flat answers many queries by one fast matrix product. *PQ keeps
+# one byte where Flat keeps thirty-two. Its recall was measured at a thousand, ten thousand, a
+# hundred thousand and a million vectors. Will it rise or fall?*
 
 # %%
 sizes = []
@@ -530,8 +536,7 @@ conclude(
 # %% [markdown]
 # ## Three traps
 #
-# Whichever index you take, three things go wrong without an error. *First:* ask for more than there
-# is.
+# Three things go wrong without an error. *First*, in any index: ask for more than there is.
 
 # %%
 few = faiss.IndexFlatIP(dinov2.dim)
@@ -542,7 +547,8 @@ print("numbers:", numbers[0])
 print("what a careless lookup shows:", [str(surfaces[i]) for i in numbers[0]])
 
 # %% [markdown]
-# A missing result is -1, which Python takes for the *last* row. *Second:* delete something.
+# A missing result is -1, which Python takes for the *last* row. *Second*, in a flat index: delete
+# something.
 
 # %%
 shrunk = faiss.IndexFlatIP(dinov2.dim)
@@ -553,8 +559,8 @@ _, numbers = shrunk.search(vectors[100:101], 1)
 print(f"picture 100 is now number {numbers[0, 0]}")
 
 # %% [markdown]
-# All numbers have moved, and every caption after them belongs to another picture. The remedy is an
-# id of your own for each vector, `faiss.IndexIDMap2`. *Third:* search only among some.
+# All later numbers have moved, and each now belongs to another picture's caption. The remedy is an
+# id of your own for each vector, `faiss.IndexIDMap2`. *Third*, in a graph: search only among some.
 
 # %%
 rng = np.random.default_rng(0)
@@ -624,10 +630,10 @@ print(f"{deleted} pictures deleted, {left} left")
 #
 # ## Where it fails
 #
-# CLS compares whole pictures: a small thing in a wide one is lost. Words find what the text encoder
-# was trained on. And no score here says *nothing fits*: the nearest picture is always there, as in
-# the four rows of sentences above. A threshold for *nothing* has to be measured, as
-# [lesson 2](02_zero_shot_classification.ipynb) does for names.
+# CLS is one vector for a whole picture: where that shows several things, nobody can say which was
+# meant. Words find what the text encoder was trained on. And no score here says *nothing fits*: the
+# nearest picture is always there, as in the four rows of sentences above. A threshold for *nothing*
+# has to be measured, as [lesson 2](02_zero_shot_classification.ipynb) does for names.
 #
 # ## Try it
 #
@@ -836,7 +842,8 @@ except NotImplementedError:
 #     return total
 # ```
 #
-# It needs no weight, and so it cannot weigh.
+# To try it, put `"by places": fuse_ranks(by_cls, by_ground)` into `ways` and run that cell again.
+# It needs no weight, and so it cannot weigh: who knows little has as much to say as who knows more.
 #
 # Classic wrong answers. One argsort, which gives pictures instead of places:
 #

@@ -79,7 +79,8 @@ pixels.shape, len(output.hidden_states), output.hidden_states[-1].shape
 
 # %% [markdown]
 # Nothing was cropped, so the patches lie exactly on the depth map: 16 x 16 of them, each 14 pixels
-# wide. What stands before the first of the layers are the pixels themselves, as vectors.
+# wide. There is one output more than layers: the first is what goes into them, the pixels of each
+# patch as a vector.
 
 # %%
 last = output.hidden_states[-1]  # (1, 257, 192)
@@ -309,7 +310,7 @@ log_patches = of_patches(depth_train)
 
 # %% [markdown]
 # First the rival that looks **once**: one number per picture, the mean log depth, read off CLS. It
-# sets the scale of the rows. *How much of the way in metres is that?*
+# sets the scale of the rows. *How far does that alone come in metres?*
 
 # %%
 cls_train = seen_train.layers[layers[-1]].cls
@@ -426,7 +427,7 @@ def mean_of_bins(scores, log_centres):
 mean_of_bins(torch.tensor([0.0, 0.0, 9.0]), torch.log(torch.tensor([1.0, 3.0, 9.0]))).exp()
 
 # %% [markdown]
-# Such a head has no closed form. It is trained with a loss that half forgives a wrong scale,
+# Such a head has no closed form. It is trained with a loss that forgives most of a wrong scale,
 # **SILog**: of the log ratios $r = \log d - \log t$,
 #
 # $$ \mathrm{SILog} = \sqrt{\mathrm{var}(r) + 0.15\, \mathrm{mean}(r)^2} $$
@@ -445,7 +446,7 @@ for name, guess in {"right": truth, "twice too far": 2 * truth, "one depth": one
 
 # %% [markdown]
 # The library has all of it as an object. (It adds a second loss, which compares the slopes of the
-# two maps ([Li & Snavely 2018](https://arxiv.org/abs/1804.00607)), and joins CLS.)
+# two maps ([Li & Snavely 2018](https://arxiv.org/abs/1804.00607)), and joins CLS to each patch.)
 
 # %%
 from dinov2_helpers.techniques import DepthHead
@@ -462,7 +463,7 @@ score("small DPT", by_dpt)
 # %% [markdown]
 # ## Where it is won
 #
-# Most of a picture is ground, wall and sky, where the row does well. What about the **toys**? The
+# Most of what has a depth is ground and wall, where the row does well. What about the **toys**? The
 # scale is given by the whole picture, and only their pixels are counted.
 
 # %%
@@ -595,9 +596,10 @@ conclude(
 # ### A photograph
 #
 # A stereo pair with measured depth ([Scharstein et al.
-# 2014](https://doi.org/10.1007/978-3-319-11752-2_3)). Of the focal length $f$ in pixels, the
+# 2014](https://doi.org/10.1007/978-3-319-11752-2_3)): by the focal length $f$ in pixels, the
 # distance $b$ of the two cameras and the shift $s$ of a point from one picture to the other, $t = f
-# b / (s + s_0)$. Another world and another lens; the head has only seen toys.
+# b / (s + s_0)$, where $s_0$ is the shift between the centres of the two. Another world and another
+# lens; the head has only seen toys.
 
 # %%
 from skimage.data import stereo_motorcycle
@@ -757,7 +759,7 @@ plotting.show(
 # **Depth of your own** to fit on: files of whole numbers do not say their unit. `read_depth` takes
 # them for millimetres, as NYU's are often kept and phones write them; TUM's hold five thousand
 # steps a metre. Arrays of fractions (`np.load`) are metres. Always look at the range that comes
-# out. *Which of the two below is right?*
+# out. *The file below is written with TUM's steps: which of the two readings is right?*
 
 # %%
 from PIL import Image
@@ -774,8 +776,8 @@ for name, unit in (("scene.png", None), ("scene.png", 1 / 5000)):
 # %% [markdown]
 # On the command line, for folders of pictures and their depth by the same names: `dinov2 depth fit
 # PICTURES DEPTH --focal PX --out HEAD`, then `dinov2 depth predict HEAD NEW --out FOLDER --colour
-# --ply`. The last one writes clouds that MeshLab and Blender open; in Python
-# `to_points(depth, camera, picture).write_ply(path)`.
+# --ply`. With `--ply` it writes clouds that MeshLab and Blender open, as
+# `to_points(depth, camera, picture).write_ply(path)` does in Python.
 
 # %% [markdown]
 # ## Exercises
@@ -889,7 +891,8 @@ except NotImplementedError:
 # ```
 #
 # For the motorcycle: `for_my_camera(dpt.predict([left]).depth[0], FOCAL, F, 741, 334)`, since its
-# shorter side becomes 224 pixels. It goes farther, and `predict(..., focal=F)` says the same.
+# shorter side becomes 224 pixels, and both a whole number of patches, which moves the scale a
+# little. It goes farther, and `predict(..., focal=F)` says the same.
 #
 # Classic wrong answers. The ratio upside down:
 #

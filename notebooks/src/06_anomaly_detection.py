@@ -138,9 +138,10 @@ def split(name, vectors):
 # %% [markdown]
 # ## What the article does
 #
-# One vector for each picture, a PCA down to 32 numbers, and an [isolation
-# forest](https://doi.org/10.1109/ICDM.2008.17) with `contamination=0.01`, which promises, one
-# thinks, one alarm in a hundred.
+# One vector for each picture, a PCA down to 32 numbers (those in which the good ones differ most),
+# and an [isolation forest](https://doi.org/10.1109/ICDM.2008.17): it cuts at random, and what
+# stands alone after few cuts is odd. `contamination=0.01` promises, one thinks, one alarm in a
+# hundred.
 
 # %%
 from sklearn.decomposition import PCA
@@ -347,8 +348,8 @@ plotting.show(with_maps(mugs, small_maps, shown, "Five mugs, and how odd each of
 # ## Rebuild it from good ones
 #
 # The nearest good patch is never quite the same: the light differs, the mug stands a little turned.
-# A good patch lies *between* good patches. So we look for the best mixture of its $k$ nearest,
-# with weights that add up to one:
+# A good patch lies *between* good patches. So we look for the best mixture of its $k$ nearest
+# $n_i$, with weights that add up to one:
 #
 # $$ \min_w \; \lVert x - \sum_i w_i\, n_i \rVert^2 \quad\text{with}\quad \sum_i w_i = 1 $$
 #
@@ -407,9 +408,10 @@ conclude(
 # %% [markdown]
 # ## Look closer
 #
-# A patch is 14 pixels wide; a crack is two. Enlarge the picture, and the patch becomes small
-# against the flaw. Twice the side means four times the patches. We also take them from the
-# **middle** of the network, where they have not yet been turned into what a whole thing is.
+# A patch is 14 pixels wide, and a crack is a line. Enlarge the picture: that adds no detail, but
+# the patch becomes small against the flaw. Twice the side means four times the patches. We also
+# take them from the **middle** of the network, where they have not yet been turned into what a
+# whole thing is.
 
 # %%
 from dinov2_helpers.techniques.patches import PatchReader
@@ -422,7 +424,8 @@ closer.shape  # (pictures, rows, columns, numbers), each patch of length 1
 
 # %% [markdown]
 # That is a hundred thousand patches. Good mugs need few directions: by a PCA, 64 numbers for each
-# patch will do, and there is less to compare.
+# patch will do, and there is less to compare. (Three steps at once: [the
+# evidence](evidence/06_anomaly_detection.ipynb#what-does-each-step-buy) takes one at a time.)
 
 # %%
 good, _ = split("mug", closer)
@@ -455,8 +458,9 @@ plotting.show(
 )
 
 # %% [markdown]
-# Maps have a score of their own. **AUPRO** counts every flaw alike, however large: the mean share
-# of each that is found, over the share of good pixels called bad, up to three in ten.
+# Maps have a score of their own. **AUPRO** counts every flaw alike, however large: it is the mean
+# share of each that is found, averaged while the good pixels called bad go from none to three in
+# ten.
 
 # %%
 from dinov2_helpers.measure import aupro
@@ -501,8 +505,10 @@ held_out = held_out_scores(good)  # (40,)
 #
 # $$ r = \lceil (n + 1)(1 - \alpha) \rceil $$
 #
-# This is **split conformal prediction** ([Vovk et al.
-# 2005](https://doi.org/10.1007/b106715)). It assumes nothing about the scores.
+# This is **split conformal prediction** ([Vovk et al. 2005](https://doi.org/10.1007/b106715)). It
+# asks nothing of the scores, only that new good parts come as the old ones did. (It is exact where
+# one memory, of other parts, gives all scores. Here each came from three quarters of the memory in
+# use, and a poorer memory mostly finds a good part odder: an error on the safe side.)
 
 
 # %%
@@ -809,9 +815,11 @@ except NotImplementedError:
 #     return 1 - cosines.max(axis=1)
 # ```
 #
-# To try it: `maps_here = nearest_here(*split("mug", unit(features["mug"].patches)))`, then the
-# AUROC of their `top_mean`; and the same for the tiles. The evidence has a row for it. The library
-# asks the good pictures themselves whether a category lies still.
+# To try it: `maps_here = nearest_here(*split("mug", unit(features["mug"].patches)))`, then
+# `auroc(top_mean(maps_here), is_flawed["mug"])`; and the same for the tiles. In the evidence, where
+# parts lie still their own place buys nothing at this size. Tiles it does not even try there: the
+# good patch that one of them needs may lie anywhere. The library asks the good pictures themselves
+# whether a category lies still.
 #
 # Classic wrong answers. Looking anywhere:
 #

@@ -20,7 +20,7 @@
 #
 # When you are through you can
 #
-# 1. **find six errors** in a loop that is copied widely, one of which makes no sound at all;
+# 1. **find six errors** in a loop that is copied widely, one of which shows in no picture;
 # 2. **write guidance** in three formulas, and check its gradient;
 # 3. **judge a picture** by eyes that did not guide, after seeing what fools them.
 #
@@ -43,9 +43,10 @@ course.setup()
 # %% [markdown]
 # ## A picture out of noise
 #
-# A **diffusion model** ([Rombach et al. 2022](https://arxiv.org/abs/2112.10752)) has three parts. A
-# text encoder reads the prompt. A UNet removes noise from *latents*, a little in each step. A
-# decoder turns latents into pixels. The pipeline does it all:
+# A **latent diffusion model** ([Rombach et al. 2022](https://arxiv.org/abs/2112.10752)) has three
+# parts. A text encoder reads the prompt. A network, the UNet, removes noise from *latents*, a small
+# array that stands for the picture, a little in each step. A decoder turns latents into pixels. The
+# pipeline does it all:
 
 # %%
 import torch
@@ -254,8 +255,8 @@ plotting.show(
 
 # %% [markdown]
 # The sixth shows in no picture. But now guidance is switched on, at 0.7, the strongest that the
-# article calls usual. What is gained is the cosine of DINOv2's CLS to the target, over the same
-# seeds without guidance, which are the last row above.
+# article calls usual. What is gained is the cosine to the target of DINOv2's CLS, its vector for a
+# whole picture, over the same seeds without guidance, which are the last row above.
 
 # %%
 gains = {}
@@ -384,8 +385,8 @@ plotting.show(
 # Its gradient $g = \partial L / \partial x_t$ says how to change the latents for the worse. Added
 # to the noise, it is *removed* ([Universal Guidance, Bansal et al.
 # 2023](https://arxiv.org/abs/2302.07121)). But how much of it? The length of a gradient depends on
-# everything: encoder, decoder, step, sum or mean. So we throw it away, and give it a **share $s$ of
-# the length of the noise**:
+# everything: encoder, decoder, step, sum or mean. So we throw that length away, and give the
+# gradient a **share $s$ of the length of the noise**:
 #
 # $$ \epsilon' = \epsilon + s\, \lVert\epsilon\rVert\, \frac{g}{\lVert g\rVert} $$
 
@@ -797,8 +798,11 @@ except NotImplementedError:
 #     return 1 - cosines.mean(dim=1)
 # ```
 #
-# To draw with it, let `unlike` call it on `tokens_of(decode(clean))[:, 1:]`, and take the targets'
-# patches as the guide. The evidence compares five kinds of features.
+# To draw with it, let `unlike` call it on `tokens_of(decode(clean))[:, -64:]`, the 8 x 8 patches,
+# and take the targets' patches as the guide. In [the
+# evidence](evidence/07_guided_diffusion.ipynb#what-to-match), where prompt and target disagree,
+# patches bring the toy nearer to where the target has it, and CLS does not. The colours come with
+# neither as they do with texture.
 #
 # Classic wrong answers. The best place anywhere:
 #
