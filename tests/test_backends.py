@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from dinov2_helpers import extract_features, load_clip, load_dinov2, stream_features
-from dinov2_helpers.models import onednn
+from dinov2_helpers.models import encoder, onednn
 from dinov2_helpers.models import openvino as openvino_backend
 
 pytestmark = pytest.mark.computes
@@ -69,12 +69,37 @@ def test_backends_agree(registers_folder, pictures, backend):
 
 
 @needs_onednn
-@pytest.mark.parametrize(("capability", "name"), [("AVX2", "torch"), ("AVX512", "onednn")])
+@pytest.mark.parametrize(
+    ("capability", "name"),
+    [("AVX2", "torch"), ("AVX512", "onednn"), ("DEFAULT", "torch"), ("SVE256", "torch")],
+)
 def test_auto_is_the_fast_one(dinov2_folder, clip_folder, monkeypatch, capability, name):
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
     assert load_clip(clip_folder, device="cpu").encoder.name == name
     assert load_dinov2(dinov2_folder, device="cpu").encoder.name == name
     assert load_dinov2(dinov2_folder, device="cpu", dtype="bfloat16").encoder.name == "torch"
+
+
+class OfHost:
+    """Pixels in memory that says how they were copied."""
+
+    def pin_memory(self):
+        return OfPinned()
+
+    def to(self, device, non_blocking=False):
+        return device.type, "pageable", non_blocking
+
+
+class OfPinned:
+    def to(self, device, non_blocking=False):
+        return device.type, "pinned", non_blocking
+
+
+def test_pixels_go_to_a_gpu_from_pinned_memory():
+    gpu = encoder._on_device(OfHost(), torch.device("cuda", 1))
+    assert gpu == ("cuda", "pinned", True)
+    for kind in ("cpu", "mps"):
+        assert encoder._on_device(OfHost(), torch.device(kind)) == (kind, "pageable", False)
 
 
 def test_backends_that_do_not_go_together(dinov2_folder, backend):

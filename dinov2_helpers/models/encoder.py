@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeAlias
 from .anatomy import anatomy_of
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, device
 
 Facet = Literal["query", "key", "value"]
 
@@ -122,7 +122,7 @@ class TorchEncoder:
         return watched
 
     def _compute(self, inside: Inside, seen: local, pixels: "Tensor") -> Tokens:
-        output = self._run(pixels.to(self.model.device))
+        output = self._run(_on_device(pixels, self.model.device))
         found = vars(seen)
         layers = {layer: found[f"layer {layer}"] for layer in inside.layers}
         return Tokens(
@@ -138,6 +138,13 @@ class TorchEncoder:
 
     def _run(self, pixels: "Tensor") -> Any:
         return self.forward(pixel_values=pixels)
+
+
+def _on_device(pixels: "Tensor", device: "device") -> "Tensor":
+    """Copy pixels to a device, to a GPU from pinned memory and while the caller goes on."""
+    if device.type == "cuda":
+        return pixels.pin_memory().to(device, non_blocking=True)
+    return pixels.to(device)
 
 
 def _remember(seen: local, name: str, _module: Any, _inputs: Any, output: Any) -> None:

@@ -37,10 +37,11 @@ def is_faster() -> bool:
     That of the PyTorch for x86 is MKL's. Without AVX-512 MKL is ahead of oneDNN, whose laying out
     then only costs; with it oneDNN is, above all on AMD, where MKL does not use it. The table
     of backends in docs/scaling.md was measured on a CPU with AVX2; none was on one with AVX-512.
+    Of other kinds of CPU nothing is known, so they keep PyTorch's own.
     """
     import torch
 
-    return available() and torch.backends.cpu.get_cpu_capability() != "AVX2"
+    return available() and torch.backends.cpu.get_cpu_capability() == "AVX512"
 
 
 class OneDnnEncoder(TorchEncoder):
