@@ -929,8 +929,8 @@ from dinov2_helpers.claims import say
 
 say(f"""
 1. **Scores need rivals.** Without looking, depth by row is right for
-   {in_metres["row"].mean():.0%} of the pixels, with the scale given {given["row"].mean():.0%}, with
-   one number per picture from CLS {in_metres["row, scale by CLS"].mean():.0%}.
+   {in_metres["row"].mean():.0%} of the pixels, with the scale given {given["row"].mean():.0%}. One
+   number per picture, read off CLS, makes it {in_metres["row, scale by CLS"].mean():.0%}.
 2. **Frozen patches know depth.** In metres: one layer {in_metres["one layer"].mean():.0%}, four
    {in_metres["four layers"].mean():.0%}, a small DPT {in_metres["small DPT"].mean():.0%}; on toys,
    scale given, {on_toys["one layer"].mean():.0%}, {on_toys["four layers"].mean():.0%},

@@ -47,6 +47,8 @@ course.setup()
 # good, and some are not. (They are rendered, so that each flaw has an exact mask.)
 
 # %%
+import numpy as np
+
 from dinov2_helpers import data_dir, plotting
 from dinov2_helpers.pictures import open_image, read_mask
 from dinov2_helpers.techniques.anomaly import contoured
@@ -67,8 +69,6 @@ def outlined(layout, number):
 
 
 # %%
-import numpy as np
-
 shown = [mugs.kinds.index(kind) for kind in ("good", *mugs.flaws)]
 plotting.show(
     plotting.show_images(
@@ -443,8 +443,8 @@ print(f"rebuilt, 224 px: {mixture_auroc['mug']:.2f}; 448 px: {rebuilt_auroc:.2f}
 # %%
 conclude(
     rebuilt_auroc - mixture_auroc["mug"] > 0.05,
-    "**Looking closer brings most.** Before you look for a better method, look for a better "
-    "picture of the part.",
+    "**Looking closer pays.** Before you look for another method, give the one that you have "
+    "larger pictures.",
 )
 
 # %% tags=["finished-picture"]
@@ -530,8 +530,8 @@ print(f"one in twenty was promised; false alarms {alarms:.0%}, flaws found {foun
 # %%
 conclude(
     alarms.low <= 0.05 and found.value > 0.5,
-    "The promise was kept. How many flaws get through **no good picture can tell**: for that you "
-    "have to collect flaws.",
+    "Thirty new good mugs do not speak against the promise. How many flaws get through **no good "
+    "picture can tell**: for that you have to collect flaws.",
 )
 
 # %% [markdown]

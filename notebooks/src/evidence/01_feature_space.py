@@ -55,6 +55,8 @@ from dinov2_helpers.techniques import KnnClassifier, correspondences, search
 from dinov2_helpers.techniques.vectors import unit
 
 dinov2 = load_dinov2()
+PATCH = dinov2.patch_size  # 14 pixels
+SIDE = 224 // PATCH  # 16 patches in a row
 
 # %% [markdown]
 # The pictures are renders of toys, so class, colour, surface, camera and depth are known. Train
@@ -423,7 +425,7 @@ def probe(x, y, x_test):
 def toy_patches(scenes):
     """Whether most of each of 16 x 16 patches shows a toy: (N, 16, 16)."""
     masks = np.stack([scenes.instance_mask(i) > 0 for i in range(len(scenes))])
-    return masks.reshape(-1, 16, 14, 16, 14).mean((2, 4)) > 0.5
+    return masks.reshape(-1, SIDE, PATCH, SIDE, PATCH).mean((2, 4)) > 0.5
 
 
 def mean_of_toys(scenes, patches):
@@ -1131,8 +1133,9 @@ def only(features, i):
 # %%
 def patch_pixels(picture):
     """4 x 4 pixels of each of 16 x 16 patches, row by row: (256, 48)."""
-    small = np.asarray(picture.resize((64, 64), Image.Resampling.BOX), np.float32)
-    return small.reshape(16, 4, 16, 4, 3).swapaxes(1, 2).reshape(256, 48)
+    small = picture.resize((4 * SIDE, 4 * SIDE), Image.Resampling.BOX)
+    cells = np.asarray(small, np.float32).reshape(SIDE, 4, SIDE, 4, 3)
+    return cells.swapaxes(1, 2).reshape(SIDE * SIDE, 48)
 
 
 # %%
@@ -1143,8 +1146,8 @@ MATCHING = {
     "middle layer": {"mutual": False, "layer": middle},
 }
 NAMES = (*MATCHING, "pixels", "same place")
-patch_rows, patch_columns = np.divmod(np.arange(256), 16)
-CENTRES = 14 * np.stack([patch_columns, patch_rows], axis=1) + 7.0  # (256, 2), x and y
+patch_rows, patch_columns = np.divmod(np.arange(SIDE * SIDE), SIDE)
+CENTRES = PATCH * (np.stack([patch_columns, patch_rows], axis=1) + 0.5)  # (256, 2), x and y
 
 
 # %%
@@ -1154,8 +1157,8 @@ def places_found(i, j):
     found = {"pixels": CENTRES[nearest.rows[:, 0]], "same place": CENTRES}
     for name, settings in MATCHING.items():
         pair = correspondences(dinov2, only(of_views, i), only(of_views, j), **settings)
-        places = np.full((256, 2), np.nan)
-        places[pair.cells_a @ [16, 1]] = pair.points_b
+        places = np.full((SIDE * SIDE, 2), np.nan)
+        places[pair.cells_a @ [SIDE, 1]] = pair.points_b
         found[name] = places
     return found
 
@@ -1204,7 +1207,7 @@ plotting.show(
     plotting.curves(
         apart,
         {name: tuple(np.array(one).T) for name, one in matched.items()},
-        level=(np.pi * (14 / 224) ** 2, "a patch at random"),
+        level=(np.pi / SIDE**2, "a patch at random"),
         ylim=(0, 1),
         xticks=apart,
         xlabel="angle between the cameras (degrees)",
@@ -1248,10 +1251,10 @@ conclude(
 # %% [markdown]
 # ## The wrong normalisation
 #
-# Many tutorials take a mean and a deviation of one half, where DINOv2 was trained with
-# ImageNet's. What does it cost if everything is normalised wrongly, and if only the queries are,
-# as when the gallery came from elsewhere? The portraits, against every third
-# training picture.
+# The ViT processor of transformers takes a mean and a deviation of one half, where DINOv2 was
+# trained with ImageNet's. What does it cost if everything is normalised wrongly, and if only the
+# queries are, as when the gallery came from elsewhere? The portraits, against every third training
+# picture.
 
 # %%
 half = (0.5, 0.5, 0.5)

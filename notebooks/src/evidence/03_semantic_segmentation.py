@@ -51,6 +51,7 @@ from skimage.filters import threshold_otsu
 from dinov2_helpers import extract_features, load_clip, load_dinov2, plotting, samples
 from dinov2_helpers.claims import claim, conclude, decide, record
 from dinov2_helpers.measure import auroc, bootstrap, boundary_f, iou, share
+from dinov2_helpers.models import anatomy_of
 from dinov2_helpers.pictures import to_pixels
 from dinov2_helpers.techniques import Bridge, DenseCrf, GuidedFilter, Segmenter
 from dinov2_helpers.techniques.dense import enlarge, unit
@@ -66,6 +67,10 @@ from dinov2_helpers.techniques.mask_probe import LinearProbe, best_threshold, sh
 from dinov2_helpers.techniques.refine import lab_of
 
 dinov2 = load_dinov2(attention="eager")
+parts = anatomy_of(dinov2.model)
+PATCH = dinov2.patch_size  # 14 pixels
+SIDE = 224 // PATCH  # 16 patches in a row
+GRID = (SIDE, SIDE)
 LAYERS = range(dinov2.n_layers)
 HEADS = range(dinov2.n_heads)
 
@@ -160,7 +165,7 @@ def by_scorer(scorer, patches):
 def low_level(pictures):
     """Mean Lab colour, and its deviation, of each of 16 x 16 patches: two (N, 16, 16, 3)."""
     lab = np.stack([rgb2lab(one) for one in pictures])
-    cells = lab.reshape(-1, 16, 14, 16, 14, 3)
+    cells = lab.reshape(-1, SIDE, PATCH, SIDE, PATCH, 3)
     return cells.mean(axis=(2, 4)) / 30, cells.std(axis=(2, 4)) / 10
 
 
@@ -197,7 +202,7 @@ best_rival = max(rivals, key=lambda key: rivals[key][0])
 by_colour = rivals[best_rival][1]
 
 # %%
-shares = {split: np.stack([shares_of(one, (16, 16)) for one in truth[split]]) for split in rows}
+shares = {split: np.stack([shares_of(one, GRID) for one in truth[split]]) for split in rows}
 mean_mask = shares["choose"].mean(axis=0)  # (16, 16)
 for split in MEASURED:
     scores["everything", split] = score(np.ones_like(truth[split]), split)
@@ -244,7 +249,8 @@ def without_head(dinov2, pixels, head):
     def silence(module, inputs):
         return (inputs[0].index_fill(-1, channels, 0),)
 
-    projection = dinov2.model.encoder.layer[-1].attention.o_proj
+    last_block = parts.blocks_of(dinov2.model)[-1]
+    projection = parts.attention_of(last_block).o_proj
     hook = projection.register_forward_pre_hook(silence)
     with torch.inference_mode():
         output = dinov2.model(pixel_values=pixels).last_hidden_state[0]
@@ -277,17 +283,18 @@ conclude(
 )
 
 # %%
-last = {split: features[split].patches.reshape(len(rows[split]), 256, -1) for split in SPLITS}
+last = {}
 raw = {}
 for split in SPLITS:
-    raw[split] = np.stack([article_map(one).reshape(16, 16) for one in last[split]])
+    last[split] = features[split].patches.reshape(-1, SIDE * SIDE, dinov2.dim)
+    raw[split] = np.stack([article_map(one).reshape(GRID) for one in last[split]])
 signs = {s: best_threshold(s * raw["choose"], truth["choose"])[1] for s in (1, -1)}
 sign = max(signs, key=signs.get)
 judge("article's map", {split: sign * raw[split] for split in SPLITS})
 
 by_cosine = {}
 for split in SPLITS:
-    maps = [article_map(unit(one[:, :64])).reshape(16, 16) for one in last[split]]
+    maps = [article_map(unit(one[:, :64])).reshape(GRID) for one in last[split]]
     by_cosine[split] = sign * np.stack(maps)
 judge("the same by cosine", by_cosine)
 
@@ -379,7 +386,7 @@ seen = np.zeros((len(LAYERS), len(HEADS)))
 for layer in LAYERS:
     for head in HEADS:
         seen[layer, head] = patch_auroc(attention["test"][:, layer, head], "test").mean()
-down, across = np.mgrid[:16, :16] - 7.5
+down, across = np.mgrid[:SIDE, :SIDE] - (SIDE - 1) / 2
 middle = np.stack([-np.hypot(down, across)] * len(rows["test"]))
 from_middle = bootstrap(patch_auroc(middle, "test"))
 of_colour = bootstrap(patch_auroc(by_colour["test"], "test"))
@@ -530,14 +537,14 @@ def states_of(dinov2, pictures):
 
 def facets_of(dinov2, states, layer, grid):
     """Query, key, value and token of a layer from all states: four of (N, h, w, D)."""
-    block = dinov2.model.encoder.layer[layer]
-    first = 1 + dinov2.n_registers
+    block = parts.blocks_of(dinov2.model)[layer]
+    n_patches = grid[0] * grid[1]
     with torch.inference_mode():
         entering = block.norm1(states[layer])
-        heads = block.attention
+        heads = parts.attention_of(block)
         found = [heads.q_proj(entering), heads.k_proj(entering), heads.v_proj(entering)]
-        found.append(dinov2.model.layernorm(states[layer + 1]))
-    return [one[:, first:].unflatten(1, grid).float().cpu().numpy() for one in found]
+        found.append(parts.norm_of(dinov2.model)(states[layer + 1]))
+    return [one[:, -n_patches:].unflatten(1, grid).float().cpu().numpy() for one in found]
 
 
 # %%
@@ -546,7 +553,7 @@ third = slice(0, None, 3)
 states = states_of(dinov2, pictures["choose"][third])
 by_facet = np.zeros((len(LAYERS), len(FACETS)))
 for layer in LAYERS:
-    for column, patches in enumerate(facets_of(dinov2, states, layer, (16, 16))):
+    for column, patches in enumerate(facets_of(dinov2, states, layer, GRID)):
         reached = []
         for scorer in (UnlikeBorder(), FirstComponent.fit(patches)):
             maps = [scorer.score(one) for one in patches]
@@ -896,8 +903,8 @@ claim(
 # %%
 def place_of(n):
     """Row and column of each of 16 x 16 patches, for n pictures: (n, 16, 16, 2)."""
-    place = np.stack(np.mgrid[:16, :16], axis=-1) / 8
-    return np.broadcast_to(place, (n, 16, 16, 2))
+    place = np.stack(np.mgrid[:SIDE, :SIDE], axis=-1) / 8
+    return np.broadcast_to(place, (n, *place.shape))
 
 
 kinds = {

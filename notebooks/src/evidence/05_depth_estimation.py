@@ -50,6 +50,8 @@ from dinov2_helpers.techniques import Camera, DepthHead, to_points
 from dinov2_helpers.techniques.depth_heads import Recipe, depth_loss, resized, train_head
 
 dinov2 = load_dinov2()
+PATCH = dinov2.patch_size  # 14 pixels
+SIDE = 224 // PATCH  # 16 patches in a row
 
 # %% [markdown]
 # Every scene comes with its exact depth: metres along the optical axis, NaN for the sky. Of
@@ -581,7 +583,8 @@ def in_chunks(n):
 random = np.random.default_rng(0)
 MIX = random.normal(size=(dinov2.dim, 3 * dinov2.dim)) / np.sqrt(dinov2.dim)
 OFFSET = random.normal(size=3 * dinov2.dim)
-log_centres = np.log(depth_fit[:, 7::14, 7::14])  # (N, 16, 16), at the middle of each patch
+centre = slice(PATCH // 2, None, PATCH)
+log_centres = np.log(depth_fit[:, centre, centre])  # (N, 16, 16), at the middle of each patch
 
 
 def widened(features, rows):
@@ -594,7 +597,7 @@ def answered(weights, count, patches_of):
     """Depth (count, 56, 56) by weights (F + 1,), of patches (n, 16, 16, F) of some rows."""
     found = []
     for rows in in_chunks(count):
-        coarse = (with_ones(patches_of(rows)) @ weights).reshape(-1, 16, 16)
+        coarse = (with_ones(patches_of(rows)) @ weights).reshape(-1, SIDE, SIDE)
         found.append(resized(torch.from_numpy(coarse).float(), (56, 56)).exp().numpy())
     return np.concatenate(found)
 

@@ -70,6 +70,7 @@ from dinov2_helpers.techniques.patches import PatchReader
 dinov2 = load_dinov2()
 CATEGORIES = ("mug", "car", "rocket", "wood", "tiles")
 SIDE = 224  # of all pictures, in pixels
+PATCH = dinov2.patch_size  # 14 pixels
 LARGE = 448
 
 # %%
@@ -213,11 +214,12 @@ def small_pixels(files):
 
 def pixel_patches(files):
     """The pixels of the patches of pictures: (N, 16, 16, 588)."""
+    grid = SIDE // PATCH  # 16 patches in a row
     found = []
     for file in files:
         pixels = np.asarray(open_image(file).resize((SIDE, SIDE)), np.float32) / 255
-        squares = pixels.reshape(16, 14, 16, 14, 3).transpose(0, 2, 1, 3, 4)
-        found.append(squares.reshape(16, 16, -1))
+        squares = pixels.reshape(grid, PATCH, grid, PATCH, 3).transpose(0, 2, 1, 3, 4)
+        found.append(squares.reshape(grid, grid, -1))
     return np.stack(found)
 
 
