@@ -390,3 +390,54 @@ def test_nothing_of_this_machine_helps_a_trial(tmp_path, monkeypatch):
     assert not any(name.startswith("PIP_FIND") for name in variables)
     assert variables["PIP_CONFIG_FILE"] == "/dev/null" and variables["DINOV2_THREADS"] == "1"
     assert trial.isolated(["python"])[:2] == ["unshare", "--net"]
+
+
+def small_kit(folder, checked):
+    """A kit whose start.py makes a Python that only answers how its pip check ends."""
+    python = start.python_of(Path(start.ENVIRONMENT.name)).as_posix()
+    script = f"""
+from pathlib import Path
+path = Path({python!r})
+path.parent.mkdir(parents=True)
+path.write_text("#!/bin/sh\\nexit {checked}\\n", encoding="utf-8")
+path.chmod(0o755)
+"""
+    packed = folder / "kit.zip"
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr(f"{kit.WORKSHOP}/start.py", script)
+    return packed
+
+
+def test_a_kit_is_installed_by_its_own_start_and_checked(tmp_path, monkeypatch):
+    monkeypatch.setattr(trial, "isolated", list)
+    found = trial.unpack_and_install(small_kit(tmp_path, 0), tmp_path / "room")
+    assert set(found) == {"unpack_seconds", "install_seconds"}
+
+
+def test_an_installed_package_that_lacks_another_fails_the_trial(tmp_path, monkeypatch):
+    monkeypatch.setattr(trial, "isolated", list)
+    with pytest.raises(SystemExit, match=r"kit\.zip is not whole"):
+        trial.unpack_and_install(small_kit(tmp_path, 1), tmp_path / "room")
+
+
+STEADY = {
+    "first_picture_seconds": 2.0,
+    "seconds": 3.0,
+    "peak_mb": 100,
+    "loaded_mb": 90,
+    "loaded_proportional_mb": 50,
+}
+
+
+def test_a_trial_reports_each_step_and_keeps_its_room(room, monkeypatch, capsys):
+    packed = room / "kit.zip"
+    packed.write_bytes(b"a kit")
+    monkeypatch.setattr(trial, "unpack_and_install", lambda packed, room: {"install_seconds": 1.0})
+    monkeypatch.setattr(trial, "run_lessons", lambda room, stem, count: [STEADY] * count)
+    options = [str(packed), "--kernels", "1", "3", "--room", str(room)]
+    assert trial.main(options) == 0
+    installed, one, three = map(json.loads, capsys.readouterr().out.splitlines())
+    assert installed["install_seconds"] == 1.0 and installed["kit_mb"] == 0
+    assert (one["kernels"], three["kernels"]) == (1, 3)
+    assert one["lesson"] == "01_feature_space" and one["peak_mb"] == STEADY["peak_mb"]
+    assert packed.exists()
