@@ -21,7 +21,7 @@ BELOW = {
 }
 # The rooms of dinov2_helpers, a floor a line: each imports from the floors above its own line only.
 FLOORS = (
-    {"colab", "data", "errors", "extras", "hashes", "measure", "threads", "writing"},
+    {"colab", "data", "errors", "extras", "hashes", "measure", "quiz", "threads", "writing"},
     {"pictures"},
     {"plotting"},
     {"widgets", "models", "samples"},

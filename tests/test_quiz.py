@@ -4,9 +4,12 @@ import json
 import re
 import shutil
 
+import nbformat
 import pytest
+from bs4 import BeautifulSoup
 
-from tools import blocks, digits, pairing, quiz, quoted, recorded
+from dinov2_helpers.quiz import Option, Question, Quiz, as_html, as_text
+from tools import blocks, checks, digits, pairing, quiz, quoted, readme, recorded
 from tools.project import ROOT, Project, read_toml
 
 PROJECT = Project()
@@ -81,6 +84,7 @@ def small(tmp_path):
     stem = LESSONS[0]
     shutil.copy(PROJECT.source(stem), tmp_path / "notebooks" / "src")
     shutil.copy(quiz.path_of(PROJECT, stem), tmp_path / "notebooks" / "quiz")
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
     for name in recorded.files(pairing.COMMITTED_PROFILE):
         shutil.copy(PROJECT.results / name, tmp_path / "notebooks" / "results")
     return Project(tmp_path)
@@ -235,3 +239,136 @@ def test_one_lesson_alone(tmp_path):
     assert {category for category, *_ in entries} == {
         "DINOv2 in Practice/2. Zero-shot classification"
     }
+
+
+# ------------------------------------------------------------------------------------------------
+# as a cell
+
+
+@pytest.mark.parametrize("stem", LESSONS)
+def test_the_package_has_the_questions_as_they_are_now(stem):
+    assert quiz.shipped(PROJECT, stem).read_text(encoding="utf-8") == quiz.as_shipped(PROJECT, stem)
+    shown = Quiz(stem[:2])
+    assert shown.questions == quiz.questions(PROJECT, stem)
+
+
+def test_the_package_has_no_questions_of_other_lessons():
+    folder = quiz.shipped(PROJECT, LESSONS[0]).parent
+    assert sorted(path.stem for path in folder.iterdir()) == [stem[:2] for stem in LESSONS]
+    with pytest.raises(ValueError, match=r"no lesson '1': choose one of 01, 02"):
+        Quiz("1")
+
+
+@pytest.mark.parametrize("stem", LESSONS)
+def test_a_lesson_shows_its_own_quiz_once(stem):
+    cells = pairing.read_source(PROJECT, stem).cells
+    (cell,) = [cell for cell in cells if quiz.TAG in cell.metadata.get("tags", ())]
+    assert cell.source.endswith(f'Quiz("{stem[:2]}")')
+    assert cells.index(cell) == len(cells) - 2
+
+
+@pytest.mark.parametrize("stem", LESSONS)
+def test_each_answer_opens_to_whether_it_is_right_and_why(stem):
+    shown = Quiz(stem[:2])
+    page = BeautifulSoup(shown._repr_html_(), "html.parser")
+    assert page.section["aria-label"] == f"Quiz: {shown.title}"
+    answers = page.find_all("details")
+    names = {answer["name"] for answer in answers}
+    assert len(names) == quiz.QUESTIONS
+    for number, question in enumerate(shown.questions, start=1):
+        group = [one for one in answers if one["name"] == f"quiz-{stem[:2]}-{number}"]
+        assert len(group) == len(question.options)
+        for answer, option in zip(group, question.options, strict=True):
+            verdict = "Right." if option.right else "Wrong."
+            why = question.why if option.right else option.why
+            assert answer.summary.text[3:] == without_marks(option.text)
+            assert answer.p.text == f"{verdict} {without_marks(why)}".strip()
+    assert not {tag.name for tag in page.find_all()} & {"script", "style", "input", "img", "a"}
+    assert "`" not in page.text and "*" not in page.text
+
+
+def without_marks(text):
+    return text.replace("`", "").replace("*", "")
+
+
+def test_what_is_folded_says_nothing_before_it_is_opened():
+    page = BeautifulSoup(Quiz("01")._repr_html_(), "html.parser")
+    for answer in page.find_all("details"):
+        assert not answer.has_attr("open")
+        answer.p.decompose()
+    assert "Right." not in page.text and "Wrong." not in page.text
+
+
+@pytest.mark.parametrize("stem", LESSONS)
+def test_the_output_is_one_that_a_committed_notebook_may_have(stem):
+    shown = Quiz(stem[:2])
+    output = nbformat.v4.new_output(
+        "execute_result", {"text/html": shown._repr_html_(), "text/plain": repr(shown)}
+    )
+    assert list(checks._output(output)) == []
+
+
+def test_every_sign_in_a_question_stands_for_itself():
+    text = '<b>1 & 2</b> "x" </details><script>'
+    asked = Question(f"{text} `a<b*c*`", (Option(text, True), Option(f"*{text}*", False)), text)
+    page = BeautifulSoup(as_html(text, "a", [asked]), "html.parser")
+    assert page.find("script") is None and page.find("b") is None
+    assert page.section["aria-label"] == f"Quiz: {text}"
+    assert page.code.text == "a<b*c*"
+    assert page.em.text == text
+    right, wrong = page.find_all("details")
+    assert right.p.text == f"Right. {text}" and wrong.p.text == "Wrong."
+
+
+def test_without_html_the_questions_are_text():
+    asked = Question("Why?", (Option("So.", False), Option("Therefore.", True)), "")
+    assert as_text("A title", [asked, asked]).splitlines() == [
+        "Quiz. A title",
+        *("", "1. Why?", "   a. So.", "   b. Therefore."),
+        *("", "2. Why?", "   a. So.", "   b. Therefore."),
+        *("", "Right: 1 b, 2 b"),
+    ]
+    assert repr(Quiz("01")).startswith("Quiz. 1. Feature space")
+
+
+@pytest.fixture
+def executed(small):
+    """The small project with a committed notebook in which the quiz was shown."""
+    notebook = pairing.read_source(small, LESSONS[0])
+    for cell in notebook.cells:
+        if quiz.TAG in cell.metadata.get("tags", ()):
+            cell.outputs = [nbformat.v4.new_output("execute_result", {"text/plain": "older"})]
+    pairing.write_notebook(small, LESSONS[0], notebook)
+    quiz.shipped(small, LESSONS[0]).parent.mkdir(parents=True)
+    return small
+
+
+def test_a_number_that_changes_is_renewed_in_the_notebook_and_in_the_package(executed):
+    older = readme._renew_quizzes(executed, write=False)
+    assert older == [quiz.shipped(executed, LESSONS[0]), executed.notebook(LESSONS[0])]
+    assert readme._renew_quizzes(executed, write=True) == older
+    assert readme._renew_quizzes(executed, write=False) == []
+    change(executed, "tiny.json", "01.knn_class_pixels", 0.2222)
+    assert readme._renew_quizzes(executed, write=True) == older
+    assert "pixels 22%" in older[0].read_text(encoding="utf-8")
+    assert "pixels 22%" in older[1].read_text(encoding="utf-8")
+
+
+def test_a_notebook_that_never_showed_its_quiz_is_left_as_it_is(small):
+    assert quiz.renewed(small, LESSONS[0]) is None
+    pairing.write_notebook(small, LESSONS[0], pairing.read_source(small, LESSONS[0]))
+    assert quiz.renewed(small, LESSONS[0]) is None
+
+
+def test_a_changed_quiz_makes_no_output_stale(executed):
+    notebook = pairing.read_source(executed, LESSONS[0])
+    (executed.root / "data").mkdir()
+    (executed.root / "data" / "MANIFEST.sha256").touch()
+    package = executed.root / "dinov2_helpers"
+    (package / "__init__.py").touch()
+    (package / "quiz.py").touch()
+    before = pairing.fingerprint(executed, notebook)
+    quiz.shipped(executed, LESSONS[0]).write_text("{}", encoding="utf-8")
+    assert pairing.fingerprint(executed, notebook) == before
+    (package / "other.json").write_text("{}", encoding="utf-8")
+    assert pairing.fingerprint(executed, notebook) != before

@@ -122,6 +122,20 @@ def test_numbers_that_have_no_room_beside_a_figure_get_a_slide():
     assert deck.slides[1].numbers == ["four", "five"]
 
 
+def test_what_is_printed_later_does_not_stand_below_code_that_did_not_print_it():
+    deck = slides._Deck({})
+    deck.printed("tensor(8.7)", "mean_of_bins(scores).exp()")
+    deck.printed("one depth: 0.625", "")
+    deck.close()
+    assert [slide.numbers for slide in deck.slides] == [["tensor(8.7)"], ["one depth: 0.625"]]
+    assert [bool(slide.code) for slide in deck.slides] == [True, False]
+
+
+def test_numbers_begin_at_the_left_and_keep_their_columns():
+    slide = slides.Slide("Measured", numbers=["    row: 36%", "  place: 35%"])
+    assert '<pre class="numbers">  row: 36%\nplace: 35%</pre>' in slides._section(slide)
+
+
 def test_a_picture_without_words_is_refused():
     output = {"output_type": "display_data", "data": {"image/png": "abc"}, "metadata": {}}
     with pytest.raises(ValueError, match="no alternative text"):

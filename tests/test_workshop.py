@@ -117,9 +117,10 @@ def test_what_is_left_of_an_older_kit_is_removed_but_wheels_stay(made, tmp_path)
 # wheels
 
 
-def wheel(folder, name, version, tags="py3-none-any", requires=()):
+def wheel(folder, name, version, tags="py3-none-any", requires=(), python=">=3.10"):
     path = folder / f"{name}-{version}-{tags}.whl"
-    lines = [f"Name: {name}", f"Version: {version}", *(f"Requires-Dist: {r}" for r in requires)]
+    lines = [f"Name: {name}", f"Version: {version}", f"Requires-Python: {python}"]
+    lines += [f"Requires-Dist: {r}" for r in requires]
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr(f"{name}-{version}.dist-info/METADATA", "\n".join(lines))
     return path
@@ -167,24 +168,53 @@ def registry(monkeypatch, tmp_path):
                 wheel(folder, "colorama", "0.4")
             elif name.startswith("extra-part"):
                 wheel(folder, "extra_part", "3.0", requires=["server"])
-            elif name == "pip":
-                wheel(folder, "pip", "26.0")
         return subprocess.CompletedProcess(command, 0)
 
     monkeypatch.setattr(wheels.subprocess, "run", run)
     return asked, folder
 
 
-@pytest.mark.parametrize(("system", "needed"), [("linux", 4), ("windows", 5)])
+@pytest.mark.parametrize(("system", "needed"), [("linux", 3), ("windows", 4)])
 def test_what_a_machine_needs_in_turn_comes_with_its_own_markers(project, registry, system, needed):
     asked, folder = registry
     assert wheels.fetch(project, wheels.Target(system, "3.11"), folder) == needed
     names = {path.name.split("-")[0] for path in folder.glob("*.whl")}
     assert ("colorama" in names) == (system == "windows")
-    assert {"torch", "server", "extra_part", "pip"} <= names
+    assert {"torch", "server", "extra_part"} <= names
     assert not names & {"never", "old"}
     assert all("--only-binary=:all:" in command for command in asked)
     assert "server==1.0" in asked[0]
+
+
+def test_a_lock_lists_what_a_machine_needs_and_no_more(project, registry):
+    _, folder = registry
+    wheels.fetch(project, wheels.Target("linux", "3.11"), folder)
+    wheels.fetch(project, wheels.Target("windows", "3.11"), folder)
+    assert (folder / "lock-linux-3.11.txt").read_text(encoding="utf-8").splitlines() == [
+        *("extra-part==3.0", "server==1.0", "torch==2.13.0"),
+    ]
+    assert "colorama==0.4\n" in (folder / "lock-windows-3.11.txt").read_text(encoding="utf-8")
+
+
+def test_wheels_that_do_not_fit_together_are_named_and_have_no_lock(project, registry):
+    _, folder = registry
+    target = wheels.Target("linux", "3.11")
+    wheels.fetch(project, target, folder)
+    wheel(folder, "server", "1.0", requires=["torch>=3", 'Extra_Part; extra == "all"'])
+    with pytest.raises(SystemExit, match=r"server-1.0-.* needs torch>=3, not torch-2.13.0"):
+        wheels.fetch(project, target, folder)
+    assert not (folder / target.lock).exists()
+
+
+def test_a_wheel_must_run_on_the_first_of_a_python_and_find_all_it_needs(tmp_path):
+    target = wheels.Target("linux", "3.11")
+    late = wheel(tmp_path, "late", "1.0", python=">=3.11.5")
+    lone = wheel(tmp_path, "lone", "1.0", requires=["missing>=2", 'other; os_name == "nt"'])
+    files = {"late": late, "lone": lone}
+    assert wheels.unmet(files, target, {"late": set(), "lone": set()}) == [
+        "late-1.0-py3-none-any.whl needs Python >=3.11.5, not 3.11.0",
+        "lone-1.0-py3-none-any.whl needs missing>=2, of which there is no wheel",
+    ]
 
 
 def test_what_is_there_is_not_downloaded_again(project, registry):
@@ -238,27 +268,43 @@ def test_which_wheel_is_for_which_machine(tmp_path, tags, system, fits):
 
 
 def test_start_knows_whether_its_wheels_are_for_this_machine(tmp_path):
-    (tmp_path / "torch-2.13.0+cpu-cp311-cp311-manylinux_2_28_x86_64.whl").touch()
-    (tmp_path / "torch-2.13.0-cp312-cp312-win_amd64.whl").touch()
-    assert start.has_wheels(tmp_path, "linux", (3, 11))
-    assert not start.has_wheels(tmp_path, "linux", (3, 12))
-    assert start.has_wheels(tmp_path, "win32", (3, 12))
-    assert not start.has_wheels(tmp_path, "darwin", (3, 11))
-    assert start.pythons(tmp_path) == {"3.11", "3.12"}
+    for system, python in (("linux", "3.11"), ("windows", "3.12"), ("windows", "3.11")):
+        (tmp_path / start.lock_name(system, python)).touch()
+    there = tmp_path / "lock-linux-3.11.txt"
+    assert start.lock_for(tmp_path, "linux", "x86_64", "3.11") == there
+    assert start.lock_for(tmp_path, "windows", "AMD64", "3.12") is not None
+    for system, processor, python in (
+        ("linux", "x86_64", "3.12"),
+        ("linux", "aarch64", "3.11"),
+        ("macos", "arm64", "3.11"),
+        ("", "x86_64", "3.11"),
+    ):
+        assert start.lock_for(tmp_path, system, processor, python) is None
+    assert start.pythons(tmp_path, "windows") == ["3.11", "3.12"]
+    assert start.pythons(tmp_path, "macos") == []
 
 
-def test_start_says_what_is_wrong_with_a_python(tmp_path, monkeypatch):
-    monkeypatch.setattr(start, "WHEELS", tmp_path)
-    assert "3.10 or newer is needed" in start.complaint("linux", (3, 9, 1))
-    assert start.complaint("linux", (3, 13, 0)) == ""
-    (tmp_path / "torch-2.13.0-cp311-cp311-win_amd64.whl").touch()
-    assert "are for Python 3.11" in start.complaint("win32", (3, 13, 0))
-    assert start.complaint("win32", (3, 11, 4)) == ""
+def test_start_says_what_is_wrong_with_a_python(tmp_path):
+    assert "3.10 or newer is needed" in start.complaint(tmp_path, "linux", "x86_64", (3, 9, 1))
+    assert start.complaint(tmp_path, "linux", "x86_64", (3, 13, 0)) == ""
+    (tmp_path / start.lock_name("linux", "3.11")).touch()
+    assert "here are for Python 3.11 on x86_64" in start.complaint(
+        tmp_path, "linux", "x86_64", (3, 13, 0)
+    )
+    assert "No wheels here for Python 3.11 on aarch64" in start.complaint(
+        tmp_path, "linux", "aarch64", (3, 11, 0)
+    )
+    assert start.complaint(tmp_path, "linux", "x86_64", (3, 11, 4)) == ""
+    assert start.complaint(tmp_path, "", "riscv64", (3, 11, 4)) == ""
 
 
-def test_start_asks_no_network_where_its_wheels_are(tmp_path):
-    assert "--no-index" in start.install(tmp_path, offline=True)
-    assert "--no-index" not in start.install(tmp_path, offline=False)
+def test_start_asks_no_network_and_works_nothing_out_where_its_wheels_are(tmp_path):
+    lock = tmp_path / start.lock_name("linux", "3.11")
+    offline = start.install(tmp_path, lock)
+    assert {"--no-index", "--no-deps", str(lock), "dinov2-in-practice"} <= set(offline)
+    asked = start.install(tmp_path, None)
+    assert not {"--no-index", "--no-deps"} & set(asked)
+    assert "dinov2-in-practice[course]" in asked
     assert start.jupyter(["--no-browser"])[-1] == "--no-browser"
 
 
@@ -344,3 +390,54 @@ def test_nothing_of_this_machine_helps_a_trial(tmp_path, monkeypatch):
     assert not any(name.startswith("PIP_FIND") for name in variables)
     assert variables["PIP_CONFIG_FILE"] == "/dev/null" and variables["DINOV2_THREADS"] == "1"
     assert trial.isolated(["python"])[:2] == ["unshare", "--net"]
+
+
+def small_kit(folder, checked):
+    """A kit whose start.py makes a Python that only answers how its pip check ends."""
+    python = start.python_of(Path(start.ENVIRONMENT.name)).as_posix()
+    script = f"""
+from pathlib import Path
+path = Path({python!r})
+path.parent.mkdir(parents=True)
+path.write_text("#!/bin/sh\\nexit {checked}\\n", encoding="utf-8")
+path.chmod(0o755)
+"""
+    packed = folder / "kit.zip"
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr(f"{kit.WORKSHOP}/start.py", script)
+    return packed
+
+
+def test_a_kit_is_installed_by_its_own_start_and_checked(tmp_path, monkeypatch):
+    monkeypatch.setattr(trial, "isolated", list)
+    found = trial.unpack_and_install(small_kit(tmp_path, 0), tmp_path / "room")
+    assert set(found) == {"unpack_seconds", "install_seconds"}
+
+
+def test_an_installed_package_that_lacks_another_fails_the_trial(tmp_path, monkeypatch):
+    monkeypatch.setattr(trial, "isolated", list)
+    with pytest.raises(SystemExit, match=r"kit\.zip is not whole"):
+        trial.unpack_and_install(small_kit(tmp_path, 1), tmp_path / "room")
+
+
+STEADY = {
+    "first_picture_seconds": 2.0,
+    "seconds": 3.0,
+    "peak_mb": 100,
+    "loaded_mb": 90,
+    "loaded_proportional_mb": 50,
+}
+
+
+def test_a_trial_reports_each_step_and_keeps_its_room(room, monkeypatch, capsys):
+    packed = room / "kit.zip"
+    packed.write_bytes(b"a kit")
+    monkeypatch.setattr(trial, "unpack_and_install", lambda packed, room: {"install_seconds": 1.0})
+    monkeypatch.setattr(trial, "run_lessons", lambda room, stem, count: [STEADY] * count)
+    options = [str(packed), "--kernels", "1", "3", "--room", str(room)]
+    assert trial.main(options) == 0
+    installed, one, three = map(json.loads, capsys.readouterr().out.splitlines())
+    assert installed["install_seconds"] == 1.0 and installed["kit_mb"] == 0
+    assert (one["kernels"], three["kernels"]) == (1, 3)
+    assert one["lesson"] == "01_feature_space" and one["peak_mb"] == STEADY["peak_mb"]
+    assert packed.exists()

@@ -19,6 +19,9 @@ from tools.project import Project
 from tools.setup_cell import as_comments, setup_cell_of, without_installation
 
 COMMITTED_PROFILE = "tiny"
+# The files of the quiz hold numbers that the notebooks record, so they are written after them;
+# `tools.quiz` puts what they say into the committed outputs.
+AFTERWARDS = "questions"
 PACKAGES = ("dinov2_helpers", "dinov2_scale")  # those of our own that notebooks import
 FINISHED_PICTURE = "finished-picture"
 KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
@@ -112,7 +115,8 @@ def fingerprint(project: Project, notebook: NotebookNode) -> str:
     How the set-up cell installs the package is no part of it.
 
     The modules are those of `PACKAGES` that the notebook imports and those that they import in
-    turn; of the packages in use, all JSON files. Comments and docstrings do not count.
+    turn; of the packages in use, all JSON files but those of the quiz. Comments and docstrings do
+    not count.
     """
     codes = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
     modules = imports.find_modules(project.root, PACKAGES)
@@ -127,6 +131,8 @@ def fingerprint(project: Project, notebook: NotebookNode) -> str:
         digest.update(f"{name} {syntax.module_digest(modules[name].read_bytes())}\n".encode())
     for package in sorted({name.split(".")[0] for name in used}):
         for path in sorted((project.root / package).rglob("*.json")):
+            if path.parent.name == AFTERWARDS:
+                continue
             digest.update(f"{path.relative_to(project.root).as_posix()}\n".encode())
             digest.update(path.read_bytes())
     digest.update((project.root / "data" / "MANIFEST.sha256").read_bytes())

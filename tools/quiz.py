@@ -1,10 +1,12 @@
-"""The quiz: eight questions for each lesson, on docs/quiz.md and for Moodle.
+"""The quiz: eight questions for each lesson, in its notebook, on docs/quiz.md and for Moodle.
 
     python -m tools.quiz --gift quiz.gift [LESSON...]
 
 writes the questions of all lessons, or of those whose names begin so (as 01), in GIFT, the format
-that Moodle imports (https://docs.moodle.org/en/GIFT_format). docs/quiz.md is made from the same
-questions by `python -m tools.readme`.
+that Moodle imports (https://docs.moodle.org/en/GIFT_format). From the same questions `python -m
+tools.readme` makes docs/quiz.md, the files from which a lesson's last but one cell shows them
+(`dinov2_helpers.quiz`), and the output of that cell in the committed notebook: it is made anew when
+a number has changed, without the lesson being executed.
 
 The questions of a lesson are in notebooks/quiz/NN_name.toml. One on a claim of the ledger names the
 claim and the verdict that its answer explains:
@@ -30,14 +32,19 @@ error.
 
 import argparse
 import hashlib
+import json
 import re
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict
 from html import escape
 from pathlib import Path
 from typing import Any
 
+import nbformat
+from nbformat import NotebookNode
+
+from dinov2_helpers.quiz import LETTERS, Option, Question, as_html, as_text
 from tools import pairing, quoted, recorded
 from tools.project import Project, read_toml
 
@@ -47,44 +54,8 @@ VERDICTS = {
     "holds in part": "It holds in part.",
     "does not hold": "It does not hold.",
 }
-LETTERS = "abcd"
+TAG = "quiz"  # of the cell of a lesson that shows its quiz
 _GIFT_SIGNS = re.compile(r"[\\~=#{}:]")
-
-
-@dataclass(frozen=True)
-class Option:
-    """An answer to choose.
-
-    Attributes:
-        text: the answer.
-        right: whether it is the right one.
-        why: what leads people to it; "" where nothing is to be said.
-    """
-
-    text: str
-    right: bool
-    why: str = ""
-
-
-@dataclass(frozen=True)
-class Question:
-    """A question with one right answer.
-
-    Attributes:
-        ask: the question.
-        options: the answers in the order in which they are shown.
-        why: why the right one is right.
-    """
-
-    ask: str
-    options: tuple[Option, ...]
-    why: str
-
-    @property
-    def right(self) -> int:
-        """Place of the right answer among the options, from 0."""
-        (place,) = (place for place, option in enumerate(self.options) if option.right)
-        return place
 
 
 def path_of(project: Project, stem: str) -> Path:
@@ -176,6 +147,41 @@ def _shown(number: int, question: Question) -> list[str]:
         *answer,
         "</details>",
     ]
+
+
+def shipped(project: Project, stem: str) -> Path:
+    """The file from which the package shows the quiz of a lesson."""
+    return project.root / "dinov2_helpers" / "questions" / f"{stem[:2]}.json"
+
+
+def as_shipped(project: Project, stem: str) -> str:
+    """What is to be in that file: the lesson's title and its questions, as JSON."""
+    title, _ = pairing.title_and_promise(pairing.read_source(project, stem))
+    entries = [asdict(question) for question in questions(project, stem)]
+    return json.dumps({"title": title, "questions": entries}, indent=2, ensure_ascii=False) + "\n"
+
+
+def renewed(project: Project, stem: str) -> NotebookNode | None:
+    """The committed notebook with its quiz as it is now; None if nothing is to be changed.
+
+    A cell that was not executed yet stays without an output.
+    """
+    if not project.notebook(stem).exists():
+        return None
+    notebook = pairing.read_notebook(project, stem)
+    title, _ = pairing.title_and_promise(pairing.read_source(project, stem))
+    asked = questions(project, stem)
+    data = {
+        "text/html": as_html(title, f"quiz-{stem[:2]}", asked),
+        "text/plain": as_text(title, asked),
+    }
+    changed = False
+    for cell in notebook.cells:
+        if TAG in cell.metadata.get("tags", ()):
+            for output in cell.outputs:
+                changed = changed or output.data != data
+                output.data = nbformat.from_dict(data)
+    return notebook if changed else None
 
 
 def gift(project: Project, stems: Sequence[str]) -> str:

@@ -1,7 +1,8 @@
 """Generated passages of README.md and of all other documents that have markers for them.
 
 `python -m tools.readme` writes them, `--check` compares them. Those on speed are files that
-`python -m benchmarks.passages` makes.
+`python -m benchmarks.passages` makes. The quiz of each lesson is kept in step as well, in the
+package and in the committed notebook, see `tools.quiz`.
 """
 
 import argparse
@@ -133,7 +134,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
             stale = 1
         elif not check:
             path.write_text(current, encoding="utf-8", newline="\n")
+    for path in _renew_quizzes(project, write=not check):
+        if check:
+            print(f"{path.relative_to(project.root)} has an older quiz: run `make notebooks`")
+            stale = 1
     return stale
+
+
+def _renew_quizzes(project: Project, write: bool) -> list[Path]:
+    """The files in which the quiz of a lesson is an older one; they are written if asked."""
+    older = []
+    for stem in project.lessons():
+        path = quiz.shipped(project, stem)
+        text = quiz.as_shipped(project, stem)
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
+            older.append(path)
+            if write:
+                path.write_text(text, encoding="utf-8", newline="\n")
+        notebook = quiz.renewed(project, stem)
+        if notebook is not None:
+            older.append(project.notebook(stem))
+            if write:
+                pairing.write_notebook(project, stem, notebook)
+    return older
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ import re
 import shutil
 import subprocess
 import sys
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
@@ -114,13 +115,16 @@ class _Deck:
         self.begin("figure").figure = figure
 
     def printed(self, text: str, code: str) -> None:
-        """Numbers: a few of them beside the figure above, else on a slide with their code."""
+        """Numbers: a few of them beside the figure above, else on a slide with their code.
+
+        Below code stands what this code gives, and nothing that was printed later.
+        """
         lines = [line for line in text.splitlines() if not _NOT_FOR_SLIDES.match(line)]
         if not any(line.strip() for line in lines):
             return
         slide = self.open
-        beside = slide is not None and not code and self._has_room(slide, len(lines))
-        if slide is None or not beside:
+        beside = slide is not None and not code and not slide.code
+        if slide is None or not beside or not self._has_room(slide, len(lines)):
             slide = self.begin("text")
             slide.code = code
         slide.numbers += lines
@@ -233,7 +237,8 @@ def _section(slide: Slide) -> str:
         source = f"data:{media};base64,{content}"
         parts.append(f'<div class="figure"><img src="{source}" alt="{escape(alt)}"></div>')
     if slide.numbers:
-        parts.append(f'<pre class="numbers">{escape(chr(10).join(slide.numbers))}</pre>')
+        numbers = textwrap.dedent("\n".join(slide.numbers))
+        parts.append(f'<pre class="numbers">{escape(numbers)}</pre>')
     if slide.kind != "title":
         parts.append(says)
     notes = markdown2html("\n\n".join(slide.notes)).strip()

@@ -889,6 +889,11 @@ say(f"""
    {share(correct[~usual]):.0%}, in usual ones {share(correct[usual]):.0%}.
 """)
 
+# %% tags=["quiz"]
+from dinov2_helpers.quiz import Quiz
+
+Quiz("01")
+
 # %% [markdown]
 # **Why DINOv2 in 2026?** Its weights are under Apache-2.0, come without a form, and start at 88 MB.
 # [DINOv3](https://arxiv.org/abs/2508.10104) has better patches; its weights are behind a form and

@@ -863,6 +863,11 @@ say(f"""
    class, {by_labels[-1]:.0%} with {shots[-1]}.
 """)
 
+# %% tags=["quiz"]
+from dinov2_helpers.quiz import Quiz
+
+Quiz("02")
+
 # %% [markdown]
 # **Where it fails.** The bridge names only what CLIP has a word for, on pictures like those it was
 # fitted on, and colours that nobody showed throw it off.

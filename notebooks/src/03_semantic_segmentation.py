@@ -1100,6 +1100,11 @@ say(f"""
    patches over the bridge.
 """)
 
+# %% tags=["quiz"]
+from dinov2_helpers.quiz import Quiz
+
+Quiz("03")
+
 # %% [markdown]
 # **Where it fails.** At the edge of a picture, where things touch, and where more than the thing
 # stands out. And these are toys on plain ground: the order of the methods is worth more than their

@@ -893,6 +893,11 @@ say(f"""
    demand.
 """)
 
+# %% tags=["quiz"]
+from dinov2_helpers.quiz import Quiz
+
+Quiz("04")
+
 # %% [markdown]
 # **When this is not enough, in 2026.** [SigLIP 2](https://arxiv.org/abs/2502.14786) (Apache-2.0)
 # reads many languages and takes the place of CLIP here;

@@ -940,6 +940,11 @@ say(f"""
    head {with_three["small DPT"]:.0%}.
 """)
 
+# %% tags=["quiz"]
+from dinov2_helpers.quiz import Quiz
+
+Quiz("05")
+
 # %% [markdown]
 # **What to use in 2026.** [Depth Anything V2](https://arxiv.org/abs/2406.09414) is this very
 # recipe, DINOv2 and a DPT, trained on synthetic depth and a teacher's answers: its small model is

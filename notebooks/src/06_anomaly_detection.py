@@ -856,6 +856,11 @@ say(f"""
    {found:.0%} of the flaws found. It takes {min(enough)} good parts to promise one in twenty.
 """)
 
+# %% tags=["quiz"]
+from dinov2_helpers.quiz import Quiz
+
+Quiz("06")
+
 # %% [markdown]
 # **Where it fails.** On flaws smaller than what varies among good parts; under another lamp, or
 # with another batch, which the good pictures never showed; and on what is wrong by its meaning, as

@@ -848,6 +848,11 @@ say(f"""
    without a toy, pleases CLIP more than another toy, by {over_another[most]:+.2f}.
 """)
 
+# %% tags=["quiz"]
+from dinov2_helpers.quiz import Quiz
+
+Quiz("07")
+
 # %% [markdown]
 # **What it costs.** Each step takes a gradient through three networks; what that means in memory on
 # Stable Diffusion is counted in [the evidence](evidence/07_guided_diffusion.ipynb).

@@ -46,6 +46,7 @@ ROOMS = (
     Room("dinov2_helpers.pictures", "Pictures", "Files to pixels, masks, class maps and depth."),
     Room("dinov2_helpers.measure", "Measures", "Scores and their intervals."),
     Room("dinov2_helpers.claims", "Claims", "Sentences and verdicts that are computed."),
+    Room("dinov2_helpers.quiz", "Quiz", "The questions at the end of each lesson."),
     Room("dinov2_helpers.samples", "Sample data", "The rendered scenes and the photographs."),
     Room("dinov2_helpers.plotting", "Plotting", "Figures with an alt text."),
     Room("dinov2_scale", "dinov2_scale", "Features of millions of pictures, part by part."),

@@ -1,12 +1,14 @@
 """Tries a kit as a room would: `python -m tools.workshop.trial KIT.zip [--kernels N...]`.
 
-It unpacks the zip into an empty folder, installs by the kit's own start.py, and executes a lesson,
-in as many kernels at once as asked. On Linux all of it runs without any network (`unshare --net`,
-which root may do), and pip's own settings are left aside, so that nothing can come from elsewhere.
-It prints times and memory, and how busy the machine was, as JSON.
+It unpacks the zip into an empty folder, installs by the kit's own start.py, lets pip check that
+nothing is lacking, and executes a lesson, in as many kernels at once as asked. On Linux all of it
+runs without any network (`unshare --net`, which root may do), and pip's own settings are left
+aside, so that nothing can come from elsewhere. It prints times and memory, and how busy the machine
+was, a line of JSON for each step. `--room FOLDER` keeps what was installed.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import subprocess
@@ -47,7 +49,7 @@ def unpack_and_install(packed: Path, room: Path) -> dict[str, float]:
     """Unpacks a kit into a folder and installs it; seconds of both.
 
     Raises:
-        SystemExit: it cannot be installed.
+        SystemExit: it cannot be installed, or a package lacks another.
     """
     started = time.perf_counter()
     with zipfile.ZipFile(packed) as archive:
@@ -58,9 +60,14 @@ def unpack_and_install(packed: Path, room: Path) -> dict[str, float]:
     done = subprocess.run(command, cwd=folder, env=environment(room), check=False)
     if done.returncode:
         raise SystemExit(f"{packed.name} could not be installed: pip has said why")
+    installed = time.perf_counter()
+    python = start.python_of(folder / start.ENVIRONMENT.name)
+    done = subprocess.run([str(python), "-m", "pip", "check"], env=environment(room), check=False)
+    if done.returncode:
+        raise SystemExit(f"{packed.name} is not whole: pip has said what lacks")
     return {
         "unpack_seconds": round(unpacked - started, 1),
-        "install_seconds": round(time.perf_counter() - unpacked, 1),
+        "install_seconds": round(installed - unpacked, 1),
     }
 
 
@@ -114,20 +121,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("kit", type=Path)
     parser.add_argument("--lesson", default="01")
     parser.add_argument("--kernels", type=int, nargs="+", default=[1])
+    parser.add_argument("--room", type=Path, help="an empty folder to use, and to keep")
     options = parser.parse_args(arguments)
     stem = Project().chosen([options.lesson])[0]
-    with tempfile.TemporaryDirectory() as folder:
-        room = Path(folder)
-        made: dict[str, Any] = {
-            "lesson": stem,
-            "kit_mb": round(options.kit.stat().st_size / 1e6),
-            "cores": usable_cores(),
-            **unpack_and_install(options.kit, room),
-        }
-        made["load"] = round(os.getloadavg()[1], 1)
-        made["at_once"] = [summary(run_lessons(room, stem, count)) for count in options.kernels]
-    print(json.dumps(made, indent=2))
+    with contextlib.ExitStack() as stack:
+        room = options.room
+        if room is None:
+            room = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        room.mkdir(parents=True, exist_ok=True)
+        _report(
+            kit_mb=round(options.kit.stat().st_size / 1e6),
+            cores=usable_cores(),
+            **unpack_and_install(options.kit.resolve(), room.resolve()),
+        )
+        for count in options.kernels:
+            load = round(os.getloadavg()[0], 1)
+            found = summary(run_lessons(room.resolve(), stem, count))
+            _report(lesson=stem, load_before=load, **found)
     return 0
+
+
+def _report(**found: Any) -> None:
+    print(json.dumps(found), flush=True)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,8 @@
 `pip download --platform` chooses wheels for another machine, but reads the markers of requirements
 ("; sys_platform == 'win32'") as if it were this one. So pip downloads the wheels that it is told
 to, and what they need in turn is read from them, with the markers of the machine that they are for.
-The versions are those of constraints.txt.
+The versions are those of constraints.txt. What belongs together is written into a lock beside the
+wheels, by which `start.py` installs without asking again what needs what.
 """
 
 import re
@@ -12,15 +13,19 @@ import sys
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from email.message import Message
 from email.parser import Parser
 from pathlib import Path
 
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 from packaging.tags import Tag
 from packaging.utils import canonicalize_name, parse_wheel_filename
+from packaging.version import Version
 
 from tools.project import Project
 from tools.setup import LOCKED_TORCH
+from tools.workshop import start
 
 _LINUX = tuple(f"manylinux_2_{minor}_x86_64" for minor in range(28, 4, -1))
 PLATFORMS: Mapping[str, tuple[str, ...]] = {
@@ -50,8 +55,13 @@ class Target:
 
     @property
     def whole_python(self) -> str:
-        """Its version in full: a late one, as some packages need more than the first."""
-        return f"{self.python}.9"
+        """Its version in full: the first, as what runs on it runs on the later ones too."""
+        return f"{self.python}.0"
+
+    @property
+    def lock(self) -> str:
+        """Name of the file that lists its wheels."""
+        return start.lock_name(self.system, self.python)
 
     def markers(self) -> dict[str, str]:
         """What markers of requirements are read with."""
@@ -73,7 +83,7 @@ class Target:
 
 
 def fetch(project: Project, target: Target, folder: Path, torch_index: str = "") -> int:
-    """Downloads the wheels of all that the lessons need on a machine.
+    """Downloads the wheels of all that the lessons need on a machine, and writes their lock.
 
     Args:
         project: the checkout, whose own wheel is not among them.
@@ -85,20 +95,54 @@ def fetch(project: Project, target: Target, folder: Path, torch_index: str = "")
         How many wheels the machine needs.
 
     Raises:
-        SystemExit: a wheel cannot be had, or torch would bring the libraries of CUDA.
+        SystemExit: wheels cannot be had, or do not fit together, or torch would bring the libraries
+            of CUDA. There is no lock then.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    (folder / target.lock).unlink(missing_ok=True)
     pins = _pins(project, target)
-    waiting = [Requirement(line) for line in (*project.dependencies, "pip")]
+    waiting = [Requirement(line) for line in project.dependencies]
     extras: dict[str, set[str]] = {}
     files: dict[str, Path] = {}
     while waiting:
         asked = _new(waiting, extras)
         missing = {name: Requirement(pins.get(name, name)) for name in asked if name not in files}
         _download(list(missing.values()), target, folder, torch_index)
-        files |= {name: _found(wanted, target, folder) for name, wanted in missing.items()}
+        files |= _all_found(missing, target, folder)
         waiting = [need for name in asked for need in _needed_by(files[name], target, extras[name])]
+    problems = unmet(files, target, extras)
+    if problems:
+        heading = f"for {target.system} and Python {target.python} wheels do not fit together:"
+        raise SystemExit("\n".join([heading, *problems]))
+    lines = [f"{name}=={_version(path)}\n" for name, path in sorted(files.items())]
+    (folder / target.lock).write_text("".join(lines), encoding="utf-8", newline="\n")
     return len(files)
+
+
+def unmet(files: Mapping[str, Path], target: Target, extras: Mapping[str, set[str]]) -> list[str]:
+    """What wheels ask for and do not have, a sentence each.
+
+    Args:
+        files: the wheels, by the name of their package.
+        target: the machine that they are for.
+        extras: of each package, the extras that are used.
+    """
+    problems = []
+    for name, wheel in files.items():
+        pythons = SpecifierSet(metadata(wheel)["Requires-Python"] or "")
+        if not pythons.contains(target.whole_python):
+            problems.append(f"{wheel.name} needs Python {pythons}, not {target.whole_python}")
+        for need in _needed_by(wheel, target, extras[name]):
+            found = files.get(canonicalize_name(need.name))
+            if found is None:
+                problems.append(f"{wheel.name} needs {need}, of which there is no wheel")
+            elif not need.specifier.contains(_version(found), prereleases=True):
+                problems.append(f"{wheel.name} needs {need}, not {found.name}")
+    return problems
+
+
+def _version(wheel: Path) -> Version:
+    return parse_wheel_filename(wheel.name)[1]
 
 
 def _pins(project: Project, target: Target) -> dict[str, str]:
@@ -147,13 +191,18 @@ def _needed_by(wheel: Path, target: Target, extras: set[str]) -> Iterator[Requir
 
 def requirements(wheel: Path) -> list[Requirement]:
     """All that a wheel says it requires, with its markers."""
+    lines = metadata(wheel).get_all("Requires-Dist") or []
+    return [Requirement(line) for line in lines]
+
+
+def metadata(wheel: Path) -> Message:
+    """What a wheel says of itself."""
     with zipfile.ZipFile(wheel) as archive:
         (name,) = (
             name for name in archive.namelist() if re.fullmatch(r"[^/]+\.dist-info/METADATA", name)
         )
         text = archive.read(name).decode("utf-8")
-    lines = Parser().parsestr(text).get_all("Requires-Dist") or []
-    return [Requirement(line) for line in lines]
+    return Parser().parsestr(text)
 
 
 def _download(
@@ -180,17 +229,24 @@ def _pip(target: Target, folder: Path) -> list[str]:
     return command
 
 
-def _found(wanted: Requirement, target: Target, folder: Path) -> Path:
-    """The wheel in the folder that is of a requirement.
+def _all_found(wanted: Mapping[str, Requirement], target: Target, folder: Path) -> dict[str, Path]:
+    """The wheels in the folder that are of requirements, by the name of their package.
 
     Raises:
-        SystemExit: there is none; pip has said why.
+        SystemExit: some have none; pip has said why.
     """
-    found = find(wanted, target, folder)
-    if found is None:
+    found = {}
+    lacking = []
+    for name, requirement in wanted.items():
+        wheel = find(requirement, target, folder)
+        if wheel is None:
+            lacking.append(str(requirement))
+        else:
+            found[name] = wheel
+    if lacking:
         raise SystemExit(
-            f"pip finds no wheel of {wanted} for {target.system} and Python {target.python}: "
-            "choose other --systems or --pythons"
+            f"pip finds no wheel of {', '.join(lacking)} for {target.system} and Python "
+            f"{target.python}: choose other --systems or --pythons"
         )
     return found
 
