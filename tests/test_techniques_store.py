@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -210,9 +211,8 @@ def test_a_filter_is_obeyed_and_equals_brute_force(store, kind, where):
     found = space.search(query, 10, allowed)
     assert np.isin(found.ids, allowed).all()
     assert (found.ids > 0).all()
-    if kind == "ivf":
-        assert len(found.ids) <= len(order)
-    else:
+    assert len(found.ids) == len(order)
+    if kind != "ivf":
         assert found.ids.tolist() == order
     assert (np.diff(found.scores) <= 0).all()
 
@@ -292,6 +292,50 @@ def test_a_filter_is_obeyed_exactly_also_after_changes(store, kind, share):
         found = space.search(query, min(5, wanted), np.append(allowed, 10**9))
         assert found.ids.tolist() == space.ids[expected].tolist()
         assert found.scores == pytest.approx(cosines[expected], abs=1e-6)
+
+
+@pytest.fixture(scope="module")
+def towns(tmp_path_factory):
+    """A store of 1,400 vectors about one direction and 600 about another, and the two."""
+    random = np.random.default_rng(0)
+    directions = np.eye(32, dtype=np.float32)[:2]
+    around = np.repeat(directions, (1400, 600), axis=0)
+    vectors = (around + 0.05 * random.normal(size=around.shape)).astype(np.float32)
+    entries = [dataclasses.replace(entry(i), dinov2=one) for i, one in enumerate(vectors)]
+    store = Store(tmp_path_factory.mktemp("towns"), models=MODELS)
+    store.write(entries)
+    yield store, *directions
+    store.close()
+
+
+@pytest.mark.parametrize("k", [1, 10, 300])
+@pytest.mark.parametrize("kind", ["hnsw", "ivf"])
+def test_a_condition_that_nothing_near_the_query_meets_is_answered(towns, kind, k):
+    store, near, _ = towns
+    allowed = store.select("id > 1400")
+    found = space_of(store, kind).search(near, k, allowed)
+    assert found.ids.tolist() == space_of(store).search(near, k, allowed).ids.tolist()
+
+
+@pytest.mark.parametrize("kind", ["hnsw", "ivf"])
+def test_as_many_are_found_as_there_are(towns, kind):
+    store, near, _ = towns
+    assert len(space_of(store, kind).search(near, 5000).ids) == 2000
+
+
+@pytest.mark.parametrize("left", [700, 10])
+def test_what_deleting_has_left_is_found(towns, tmp_path, left):
+    whole, near, _ = towns
+    shutil.copytree(whole.folder, tmp_path / "store")
+    store = Store(tmp_path / "store")
+    space = space_of(store, "hnsw")
+    before = space.built.state
+    store.delete(store.select("id > ? AND id <= 1400", [left]))
+    space.refresh()
+    expected = space_of(store).search(near, 15).ids  # also of those that are far
+    assert space.search(near, 15).ids.tolist() == expected.tolist()
+    assert (space.built.state == before) == (left == 700)
+    store.close()
 
 
 def test_rows_among_finds_those_that_are_there():
