@@ -112,6 +112,24 @@ def test_an_error_is_said_below_the_picture_until_one_is_drawn():
     assert "picture 3" in explorer.message.value
 
 
+def test_a_hint_that_raises_leaves_the_last_picture_too():
+    def hint(n):
+        if n == 2:
+            raise ValueError("no hint")
+        return "a hint"
+
+    def draw(n):
+        return plotting.show_images([np.eye(3) * n], alt=f"picture {n}")
+
+    explorer = Explorer(draw, hint=hint, n=ipywidgets.IntSlider(1))
+    before = picture_of(explorer)
+    with pytest.raises(ValueError, match="no hint"):
+        explorer.controls["n"].value = 2
+    assert picture_of(explorer) == before  # what another display of it shows
+    assert explorer.alt == "picture 1"
+    assert "Not drawn" in explorer.message.value
+
+
 def test_making_an_explorer_draws_once():
     calls = []
 
