@@ -42,7 +42,7 @@ def locate_model(model: Source) -> tuple[str, Path, str]:
     weights = ["model*.safetensors"]
     wanted = str(model or current_profile().name)
     name, folder = locate("DINOv2", wanted, ["*.json", *weights], weights)
-    if folder == Path(wanted).expanduser():
+    if folder == Path(os.path.expanduser(wanted)):
         wanted = os.path.abspath(folder)  # workers may run in another folder
     return name, folder, wanted
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from benchmarks.kill_store import Pictures, Rows, check, entry, kill_while_writing, life
-from dinov2_helpers.techniques.keeping import KeptError
+from dinov2_helpers.techniques.keeping import KeptError, load_object, save_object
 from dinov2_helpers.techniques.store import Store, WhereError
 from dinov2_helpers.techniques.vector_search import (
     GRAPH_EFFORT,
@@ -177,6 +177,17 @@ def test_folders_with_odd_names_hold_stores(tmp_path):
     store.write([entry(1)])
     assert store.select("id = 1").tolist() == [1]
     store.close()
+
+
+def test_a_tilde_is_the_home_folder_or_part_of_a_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    for given, meant in (("~/a", "home/a"), ("~nobody at all", "~nobody at all")):
+        store = Store(given, models=MODELS)
+        assert store.folder == tmp_path / meant
+        store.close()
+        save_object(given, "thing", {}, {}, {})
+        assert load_object(tmp_path / meant, "thing").folder == tmp_path / meant
 
 
 def test_no_store_and_a_damaged_one_are_said(tmp_path, store):

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias, get_args
 
 from ..data import data_dir
 from ..pictures.pixels import Preprocessing
+from ..writing import home_path
 from .anatomy import ANATOMIES
 from .encoder import Encoder, TorchEncoder
 from .profiles import PROFILES, WEIGHTS, ModelError, current_profile, gate_of
@@ -370,7 +371,7 @@ def locate(
 
     name = os.fspath(source or current_profile().name)
     known = {profile.name: getattr(profile, kind.lower()) for profile in PROFILES.values()}
-    folder = data_dir() / known["tiny"] if name == "tiny" else Path(name).expanduser()
+    folder = data_dir() / known["tiny"] if name == "tiny" else home_path(name)
     if name == "tiny" or (name not in known and folder.is_dir()):
         return folder.resolve().name, folder
     repo = known.get(name, name)
