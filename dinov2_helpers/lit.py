@@ -23,6 +23,7 @@ from .hashes import sha256_of
 from .models import Device, Dtype, Model, ModelError, load_dinov2
 from .models.vocabulary import spelt_out
 from .pictures.files import LeftOut, printable
+from .writing import home_path
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -216,7 +217,7 @@ def load_lit(folder: str | Path, *, device: Device = None, dtype: Dtype = None) 
     """
     from safetensors import SafetensorError
 
-    path = Path(folder).expanduser()
+    path = home_path(folder)
     try:
         config = json.loads((path / "config.json").read_text(encoding="utf-8"))
         if not isinstance(config, dict):
@@ -300,7 +301,7 @@ def find_lit(name_or_path: Any) -> Path | None:
     """Return the folder of a text tower, one's own or an embedded one by name; None: it is none."""
     if name_or_path is None:
         return None
-    own, embedded = Path(name_or_path).expanduser(), data_dir() / "models" / name_or_path
+    own, embedded = home_path(name_or_path), data_dir() / "models" / name_or_path
     for folder in (own, embedded):
         config = folder / "config.json"
         if config.is_file() and f'"{MODEL_TYPE}"' in config.read_text(encoding="utf-8"):

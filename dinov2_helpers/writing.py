@@ -1,7 +1,16 @@
-"""Files that are whole or not there."""
+"""Where files are written, and files that are whole or not there."""
 
+import os
 import secrets
 from pathlib import Path
+
+
+def home_path(path: str | os.PathLike[str]) -> Path:
+    """Return a path in which `~` is the home folder; "~name" of no user is a name like any other.
+
+    `Path.expanduser` fails on such a name, with a text that does not say it.
+    """
+    return Path(os.path.expanduser(path))
 
 
 def write_whole(path: Path, data: bytes) -> None:

@@ -9,7 +9,7 @@ from typing import Any, get_args
 
 from dinov2_helpers import load_dinov2, stream_features
 from dinov2_helpers.extraction import CODE_VERSION, Features
-from dinov2_helpers.models import Backend, Source, current_profile, locate
+from dinov2_helpers.models import Backend, ModelError, Source, current_profile, locate
 from dinov2_helpers.pictures import SUFFIXES, LeftOut, describe_left_out, geometry
 from dinov2_helpers.pictures.files import UNREADABLE_FOLDER, sort_files
 
@@ -42,7 +42,7 @@ def locate_model(model: Source) -> tuple[str, Path, str]:
     weights = ["model*.safetensors"]
     wanted = str(model or current_profile().name)
     name, folder = locate("DINOv2", wanted, ["*.json", *weights], weights)
-    if folder == Path(wanted).expanduser():
+    if folder == Path(os.path.expanduser(wanted)):
         wanted = os.path.abspath(folder)  # workers may run in another folder
     return name, folder, wanted
 
@@ -77,8 +77,14 @@ def patch_numbers(model: Any, size: int | None) -> int:
 
 
 def fingerprint(folder: Path) -> dict[str, str]:
-    """Return hashes of the weights, of the model's configuration and of its processor's."""
+    """Return hashes of the weights, of the model's configuration and of its processor's.
+
+    Raises:
+        ModelError: One of them is missing or damaged, so that no model can be loaded either.
+    """
     files = sorted(folder.glob("model*.safetensors"))
+    if not files:
+        raise ModelError(f"{folder} holds no weights, model*.safetensors")
     processor = sorted(folder.glob("*processor_config.json"))
     return {
         "weights": _sha256(piece for path in files for piece in _pieces(path)),
@@ -89,7 +95,12 @@ def fingerprint(folder: Path) -> dict[str, str]:
 
 def _settings(path: Path) -> bytes:
     """Return what a configuration says, without what no number depends on."""
-    settings = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        settings = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path} cannot be read: {error}") from error
+    if not isinstance(settings, dict):
+        raise ModelError(f"{path} holds a {type(settings).__name__}, and no settings by name")
     for name in ("_name_or_path", "transformers_version"):
         settings.pop(name, None)
     return json.dumps(settings, sort_keys=True).encode()

@@ -25,6 +25,23 @@ def noise(width=80, height=60, seed=0, mode="RGB"):
     return Image.fromarray(values).convert(mode)
 
 
+def write_notable(folder, image):
+    """Write two pictures of which something is to be said, and two files that give none."""
+    grey = np.asarray(image.convert("L"), np.uint16) * 16  # of a camera of 12 bits
+    Image.fromarray(grey).save(folder / "dark.png")
+    flat = [Image.new("L", image.size, value) for value in (50, 200)]
+    flat[0].save(folder / "moving.gif", save_all=True, append_images=flat[1:])
+    (folder / "bad.png").write_bytes(b"no picture")
+    (folder / "notes.txt").write_text("no picture either", encoding="utf-8")
+
+
+NOTABLE = (
+    "1 left out: 1 of a kind that is not read, .txt (notes.txt)",
+    "The first frame was taken of 1 with several: moving.gif",
+    "1 pictures with more than 8 bits use",
+)
+
+
 def chunk(kind, body):
     check = zlib.crc32(kind + body)
     return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", check)

@@ -142,6 +142,17 @@ def test_hub_cache_is_enough(dinov2_folder, tmp_path, monkeypatch):
         load_dinov2("small", device="cpu")
 
 
+def test_a_profile_that_is_not_here_is_not_said_to_be_none(tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    for name, repo in (("dinov3-small", "facebook/dinov3"), ("siglip2-base", "google/siglip2")):
+        with pytest.raises(ModelError, match=f"No DINOv2 '{name}': {repo}.* is not whole") as error:
+            load_dinov2(name)
+        assert "no profile" not in str(error.value)
+    with pytest.raises(ModelError, match="'~nobody at all': no folder, no profile"):
+        load_dinov2("~nobody at all")
+
+
 def drop_weights(folder):
     weights = load_file(folder / "model.safetensors")
     del weights["layernorm.weight"]
@@ -154,6 +165,14 @@ def drop_weights(folder):
         (lambda f: edit(f, model_type="vit"), "mine is not a DINOv2: its model_type is 'vit'"),
         (lambda f: (f / "config.json").unlink(), "No such file.*config.json"),
         (lambda f: (f / "config.json").write_text("{", encoding="utf-8"), "cannot be loaded"),
+        (lambda f: (f / "config.json").write_text("[]", encoding="utf-8"), "holds a list"),
+        (lambda f: edit(f, model_type=["dinov2"]), "its model_type is .'dinov2'"),
+        (lambda f: edit(f, patch_size=0), "cannot be loaded"),
+        (
+            lambda f: (f / "preprocessor_config.json").write_text("null", encoding="utf-8"),
+            "holds a NoneType",
+        ),
+        (lambda f: preprocess(f, image_processor_type=7), "cannot be loaded"),
         (lambda f: (f / "model.safetensors").unlink(), "no file named model.safetensors"),
         (lambda f: (f / "preprocessor_config.json").unlink(), "containing a preprocessor_config"),
         (lambda f: (f / "model.safetensors").write_bytes(b"half"), "cannot be loaded"),

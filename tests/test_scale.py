@@ -1,6 +1,7 @@
 """Datasets of features: whole, resumable, and the same by either engine."""
 
 import os
+import shutil
 
 import fsspec
 import numpy as np
@@ -12,7 +13,7 @@ import torch
 from scale_datasets import CLOSE, assert_same, read
 
 import dinov2_scale
-from dinov2_helpers import extract_features, load_dinov2
+from dinov2_helpers import ModelError, extract_features, load_dinov2
 from dinov2_scale import Summary, extract_dataset, list_parts, read_features
 
 
@@ -54,6 +55,27 @@ def test_rows_are_what_extract_features_gives(source, dinov2, local):
         "_dataset.json",
         *(f"part-{i:06d}.parquet" for i in range(6)),
     ]
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("config.json", None),
+        ("config.json", "{"),
+        ("preprocessor_config.json", "[]"),
+        ("model.safetensors", None),
+    ],
+)
+def test_a_model_that_is_not_whole_is_refused_and_leaves_nothing(
+    source, dinov2_folder, tmp_path, file, content
+):
+    folder = shutil.copytree(dinov2_folder, tmp_path / "mine")
+    (folder / file).unlink()
+    if content is not None:
+        (folder / file).write_text(content, encoding="utf-8")
+    with pytest.raises(ModelError, match=str(folder)):
+        extract_dataset(source, tmp_path / "out", folder)
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_run_goes_on_where_it_was(source, dinov2_folder, local, tmp_path, monkeypatch):

@@ -5,13 +5,14 @@ import logging
 import faiss
 import numpy as np
 import pytest
+from picture_files import NOTABLE, write_notable
 from PIL import Image
 from sklearn.decomposition import PCA
 from sklearn.neighbors import NearestNeighbors
 
 from dinov2_helpers import extract_features, load_dinov2, photographs
 from dinov2_helpers.measure import aupro, pixel_auroc
-from dinov2_helpers.techniques import memory
+from dinov2_helpers.techniques import memory, patches
 from dinov2_helpers.techniques.anomaly import AnomalyDetector, enlarge, top_mean
 from dinov2_helpers.techniques.inputs import NotFittedError
 from dinov2_helpers.techniques.inspection import image_auroc, read_layout
@@ -306,6 +307,41 @@ def test_what_cannot_be_read_is_skipped_and_named(detector, good, tmp_path):
     (tmp_path / "a.png").write_bytes(b"neither")
     with pytest.raises(ValueError, match="2 could not be read"):
         detector.score(tmp_path)
+
+
+@pytest.mark.parametrize("tiles", [None, 2])
+def test_what_is_to_be_said_of_pictures_is_said_however_they_are_seen(
+    dinov2, good, tmp_path, caplog, tiles
+):
+    for i, image in enumerate(good[:2]):
+        image.save(tmp_path / f"{i}.png")
+    write_notable(tmp_path, good[2])
+    AnomalyDetector(dinov2, **SMALL, tiles=tiles).fit(tmp_path)
+    skipped = "1 of 5 pictures skipped (all are in `skipped`):\n  2: bad.png: cannot be used"
+    for said in (*NOTABLE, skipped):
+        assert caplog.text.count(said) == 1
+
+
+@pytest.mark.parametrize("tiles", [None, 2])
+def test_a_strip_of_a_few_pixels_is_skipped_and_not_made_gigabytes(detector, good, tiles):
+    reader = PatchReader(detector.dinov2, 112, (4,), tiles=tiles)
+    strip = Image.new("RGB", (1, 9000))
+    found = list(reader.stream([good[0], strip]))
+    (lost,) = (one for part in found for one in part.skipped)
+    assert lost.index == 1
+    assert "would be scaled to" in lost.reason
+
+
+def test_a_picture_without_one_of_its_windows_is_skipped(dinov2, good, monkeypatch):
+    real = patches.stream_features
+
+    def without_the_first(model, windows, **settings):
+        return real(model, [b"no picture", *windows[1:]], **settings)
+
+    monkeypatch.setattr(patches, "stream_features", without_the_first)
+    (found,) = PatchReader(dinov2, 112, (4,), tiles=2).stream(good[:1])
+    assert not found.maps
+    assert "cannot be used" in found.skipped[0].reason
 
 
 def test_another_shape_is_refused_only_where_the_place_counts(dinov2, good):

@@ -6,6 +6,7 @@ import types
 import numpy as np
 import pytest
 import torch
+from picture_files import NOTABLE, write_notable
 from PIL import Image
 
 from dinov2_helpers import load_diffusion, load_dinov2, photographs, to_pixels
@@ -628,7 +629,12 @@ def test_bad_targets_are_left_out_and_said(dino, targets, tmp_path, caplog):
     assert guide.targets_.names == ("a.png",) and len(guide.targets_) == 1
     assert [one.name for one in guide.targets_.skipped] == ["b.png"]
     assert "b.png" in caplog.text
-    (tmp_path / "a.png").unlink()
+    write_notable(tmp_path, Image.fromarray(targets[0]))
+    Guide(dino, tmp_path)
+    for said in NOTABLE:
+        assert caplog.text.count(said) == 1
+    for name in ("a.png", "dark.png", "moving.gif"):
+        (tmp_path / name).unlink()
     with pytest.raises(ValueError, match="no picture that can be read"):
         Guide(dino, tmp_path)
 

@@ -4,10 +4,18 @@ import logging
 
 import numpy as np
 import pytest
+from picture_files import NOTABLE, write_notable
 from PIL import Image
 from sklearn.linear_model import LogisticRegression
 
-from dinov2_helpers import extract_features, load_dinov2, load_scenes, measure, photographs
+from dinov2_helpers import (
+    ImageError,
+    extract_features,
+    load_dinov2,
+    load_scenes,
+    measure,
+    photographs,
+)
 from dinov2_helpers.techniques import DenseCrf, GuidedFilter, KeptError, Segmenter
 from dinov2_helpers.techniques.dense import Kind, Reader, starts, tiled
 from dinov2_helpers.techniques.foreground import (
@@ -268,6 +276,21 @@ def test_files_of_masks_go_by_name_and_bad_ones_are_skipped(tiny, scenes, truths
     predicted = found.predict(tmp_path / "pictures")
     assert predicted.names == ("0.png", "1.png", "2.png", "3.png", "4.png")
     assert [one.name for one in predicted.skipped] == ["bad.png"]
+
+
+def test_what_is_to_be_said_of_pictures_is_said(segmenter, scenes, tmp_path, caplog):
+    scenes.image(0).save(tmp_path / "0.png")
+    write_notable(tmp_path, scenes.image(1))
+    Image.new("RGB", (1, 9000)).save(tmp_path / "strip.png")
+    found = segmenter.predict(tmp_path)
+    assert found.names == ("0.png", "dark.png", "moving.gif")
+    reasons = {one.name: one.reason for one in found.skipped}
+    assert set(reasons) == {"bad.png", "strip.png"}
+    assert "would be scaled to" in reasons["strip.png"]
+    for said in (*NOTABLE, "2 pictures skipped:"):
+        assert caplog.text.count(said) == 1
+    with pytest.raises(ImageError, match="would be scaled to"):
+        segmenter.things(tmp_path / "strip.png")
 
 
 def test_features_already_made_give_the_same(tiny, scenes, truths):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 
 from benchmarks.kill_store import Pictures, Rows, check, entry, kill_while_writing, life
-from dinov2_helpers.techniques.keeping import KeptError
+from dinov2_helpers.techniques.keeping import KeptError, load_object, save_object
 from dinov2_helpers.techniques.store import Store, WhereError
 from dinov2_helpers.techniques.vector_search import (
     GRAPH_EFFORT,
@@ -178,6 +179,17 @@ def test_folders_with_odd_names_hold_stores(tmp_path):
     store.close()
 
 
+def test_a_tilde_is_the_home_folder_or_part_of_a_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    for given, meant in (("~/a", "home/a"), ("~nobody at all", "~nobody at all")):
+        store = Store(given, models=MODELS)
+        assert store.folder == tmp_path / meant
+        store.close()
+        save_object(given, "thing", {}, {}, {})
+        assert load_object(tmp_path / meant, "thing").folder == tmp_path / meant
+
+
 def test_no_store_and_a_damaged_one_are_said(tmp_path, store):
     with pytest.raises(KeptError, match="holds no index"):
         Store(tmp_path / "nothing")
@@ -210,9 +222,8 @@ def test_a_filter_is_obeyed_and_equals_brute_force(store, kind, where):
     found = space.search(query, 10, allowed)
     assert np.isin(found.ids, allowed).all()
     assert (found.ids > 0).all()
-    if kind == "ivf":
-        assert len(found.ids) <= len(order)
-    else:
+    assert len(found.ids) == len(order)
+    if kind != "ivf":
         assert found.ids.tolist() == order
     assert (np.diff(found.scores) <= 0).all()
 
@@ -292,6 +303,50 @@ def test_a_filter_is_obeyed_exactly_also_after_changes(store, kind, share):
         found = space.search(query, min(5, wanted), np.append(allowed, 10**9))
         assert found.ids.tolist() == space.ids[expected].tolist()
         assert found.scores == pytest.approx(cosines[expected], abs=1e-6)
+
+
+@pytest.fixture(scope="module")
+def towns(tmp_path_factory):
+    """A store of 1,400 vectors about one direction and 600 about another, and the two."""
+    random = np.random.default_rng(0)
+    directions = np.eye(32, dtype=np.float32)[:2]
+    around = np.repeat(directions, (1400, 600), axis=0)
+    vectors = (around + 0.05 * random.normal(size=around.shape)).astype(np.float32)
+    entries = [dataclasses.replace(entry(i), dinov2=one) for i, one in enumerate(vectors)]
+    store = Store(tmp_path_factory.mktemp("towns"), models=MODELS)
+    store.write(entries)
+    yield store, *directions
+    store.close()
+
+
+@pytest.mark.parametrize("k", [1, 10, 300])
+@pytest.mark.parametrize("kind", ["hnsw", "ivf"])
+def test_a_condition_that_nothing_near_the_query_meets_is_answered(towns, kind, k):
+    store, near, _ = towns
+    allowed = store.select("id > 1400")
+    found = space_of(store, kind).search(near, k, allowed)
+    assert found.ids.tolist() == space_of(store).search(near, k, allowed).ids.tolist()
+
+
+@pytest.mark.parametrize("kind", ["hnsw", "ivf"])
+def test_as_many_are_found_as_there_are(towns, kind):
+    store, near, _ = towns
+    assert len(space_of(store, kind).search(near, 5000).ids) == 2000
+
+
+@pytest.mark.parametrize("left", [700, 10])
+def test_what_deleting_has_left_is_found(towns, tmp_path, left):
+    whole, near, _ = towns
+    shutil.copytree(whole.folder, tmp_path / "store")
+    store = Store(tmp_path / "store")
+    space = space_of(store, "hnsw")
+    before = space.built.state
+    store.delete(store.select("id > ? AND id <= 1400", [left]))
+    space.refresh()
+    expected = space_of(store).search(near, 15).ids  # also of those that are far
+    assert space.search(near, 15).ids.tolist() == expected.tolist()
+    assert (space.built.state == before) == (left == 700)
+    store.close()
 
 
 def test_rows_among_finds_those_that_are_there():

@@ -10,7 +10,7 @@ from nbclient import NotebookClient
 from nbconvert import HTMLExporter
 from PIL import Image
 
-from dinov2_helpers import plotting
+from dinov2_helpers import ImageError, plotting
 from dinov2_helpers.samples import Scenes
 from dinov2_helpers.widgets import Explorer, Scratch, Spot
 from dinov2_helpers.widgets import explorer as module
@@ -112,6 +112,24 @@ def test_an_error_is_said_below_the_picture_until_one_is_drawn():
     assert "picture 3" in explorer.message.value
 
 
+def test_a_hint_that_raises_leaves_the_last_picture_too():
+    def hint(n):
+        if n == 2:
+            raise ValueError("no hint")
+        return "a hint"
+
+    def draw(n):
+        return plotting.show_images([np.eye(3) * n], alt=f"picture {n}")
+
+    explorer = Explorer(draw, hint=hint, n=ipywidgets.IntSlider(1))
+    before = picture_of(explorer)
+    with pytest.raises(ValueError, match="no hint"):
+        explorer.controls["n"].value = 2
+    assert picture_of(explorer) == before  # what another display of it shows
+    assert explorer.alt == "picture 1"
+    assert "Not drawn" in explorer.message.value
+
+
 def test_making_an_explorer_draws_once():
     calls = []
 
@@ -201,6 +219,47 @@ def test_a_spot_is_a_cell_of_its_grid():
     assert Image.open(io.BytesIO(base64.b64decode(content))).getpixel((3, 3)) == (255, 0, 0)
     with pytest.raises(ValueError, match=r"value: \(1, 0\) is not in a grid of 1 x 2"):
         Spot(image, value=(1, 0), grid=(1, 2))
+
+
+def test_pictures_to_point_at_are_seen_as_the_model_sees_them():
+    lying = Image.new("RGB", (28, 14), "red")
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned by 90 degrees
+    lying.save(file := io.BytesIO(), "PNG", exif=exif)
+    assert Spot(Image.open(file)).size == [14, 28]
+    grey = Spot(Image.fromarray(np.full((14, 28), 0x8000, np.uint16)))
+    _, content = grey.picture.split(",")
+    assert Image.open(io.BytesIO(base64.b64decode(content))).getpixel((3, 3)) == (128, 128, 128)
+    assert Spot(np.full((14, 28, 1), 0.5)[..., 0]).size == [28, 14]
+    for wrong in (np.full((14, 28, 3), 7.0), Image.new("RGB", (0, 5)), None):
+        with pytest.raises(ImageError, match=r"^image: "):
+            Spot(wrong)
+
+
+@pytest.mark.parametrize(
+    ("make", "value", "parts"),
+    [
+        (Spot, (1,), "row, column"),
+        (Spot, (0, 0, 0), "row, column"),
+        (Spot, (0.5, 0), "row, column"),
+        (Spot, None, "row, column"),
+        (Scratch, (1, 2, 3), "x, y, x, y"),
+        (Scratch, (1, 2, 3, 4, 5, 6), "x, y, x, y"),
+        (Scratch, (1.5, 2, 3, 4), "x, y, x, y"),
+    ],
+)
+def test_what_is_no_place_on_a_picture_is_refused(make, value, parts):
+    with pytest.raises(ValueError, match=rf"^value: .* is no \[{parts}\] of whole numbers"):
+        make(Image.new("RGB", (28, 14)), value)
+
+
+def test_places_may_be_numbers_of_numpy():
+    image = Image.new("RGB", (28, 14))
+    spot = Spot(image, np.unravel_index(5, (2, 4)), grid=np.array([2, 4]))
+    assert (spot.value, spot.grid) == ([1, 1], [2, 4])
+    assert Scratch(image, np.array([1, 2, 3, 4])).value == [1, 2, 3, 4]
+    with pytest.raises(ValueError, match=r"grid: .* is no"):
+        Spot(image, grid=(2, 2, 2))
 
 
 def test_a_scratch_stays_in_its_picture():

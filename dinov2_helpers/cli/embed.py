@@ -8,6 +8,7 @@ from ..extraction import stream_features
 from ..extraction.result import Pooling
 from ..pictures.files import printable
 from ..pictures.pixels import Fit
+from ..writing import home_path
 from .features_file import SUFFIXES, FeaturesFile, features_file
 from .files import ONE_OR_MORE, check_free, find_pictures, whole_file
 from .loading import load_model
@@ -48,7 +49,7 @@ def run(args: Namespace, session: Session) -> dict[str, Any]:
     if suffix not in SUFFIXES:
         raise CommandError(f"--out {printable(args.out)}: its name must end in .npz or .parquet")
     pictures = find_pictures(args.pictures, session)
-    check_free([Path(args.out).expanduser()], force=args.force, pictures=pictures.values())
+    check_free([home_path(args.out)], force=args.force, pictures=pictures.values())
     with whole_file(args.out) as partial:
         writer = features_file(partial, suffix, args.pooling, args.patches)
         try:

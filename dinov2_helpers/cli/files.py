@@ -8,6 +8,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ..pictures.files import LeftOut, list_images, local_path, printable
+from ..writing import home_path
 from .session import CommandError, Session
 
 ONE_OR_MORE = "pictures and folders of them"
@@ -149,7 +150,7 @@ def output_file(named: str, *, force: bool, pictures: Iterable[Path] = ()) -> Pa
     Raises:
         CommandError: As `check_free` and `output_folder`.
     """
-    path = Path(named).expanduser()
+    path = home_path(named)
     check_free([path], force=force, pictures=pictures)
     output_folder(str(path.parent))
     return path
@@ -171,7 +172,7 @@ def whole_file(named: str) -> Iterator[Path]:
     Raises:
         CommandError: It cannot be written.
     """
-    path = Path(named).expanduser()
+    path = home_path(named)
     if os.path.isdir(path):
         raise CommandError(f"cannot write {printable(path)}: it is a folder")
     partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
@@ -199,7 +200,7 @@ def output_folder(named: str) -> Path:
     Raises:
         CommandError: It cannot be made, or nothing can be written into it.
     """
-    folder = Path(named).expanduser()
+    folder = home_path(named)
     if folder.exists() and not folder.is_dir():
         raise CommandError(f"cannot write into {printable(folder)}: it is a file, and no folder")
     probe = folder / f".{secrets.token_hex(4)}.partial"

@@ -13,7 +13,7 @@ from safetensors.numpy import load, save
 from ..models.load import Model
 from ..pictures.decode import Opened
 from ..pictures.files import printable
-from ..writing import write_whole
+from ..writing import home_path, write_whole
 from .fingerprint import fingerprint
 from .job import Record, Settings
 
@@ -30,7 +30,7 @@ class Cache:
     """
 
     def __init__(self, model: Model, settings: Settings, folder: str | os.PathLike[str]) -> None:
-        self.folder = Path(folder).expanduser()
+        self.folder = home_path(folder)
         self.writable = True
         self.digest = hashlib.sha256(f"{fingerprint(model)} {settings}".encode())
 

@@ -13,21 +13,20 @@ from tqdm import tqdm
 
 from ..models.encoder import Facet, Inside
 from ..models.load import Model
-from ..pictures.decode import ImageError, Opened, Size, open_image, open_reduced, range_warning
-from ..pictures.files import LeftOut, describe_left_out, printable
+from ..pictures.decode import ImageError, Opened, Size, open_image, open_reduced
 from ..pictures.pixels import Fit, geometry, to_pixels
 from .batches import MAX_BATCH, make_batches
 from .cache import Cache
 from .forward import Computer
 from .gather import Gathering, inner_layers
 from .job import Job, Settings, check
+from .reports import Notable, report_left_out, report_skipped, skipped_text
 from .result import Features, Skipped
 from .sources import name_sources
 from .workers import one_core_each
 
 log = logging.getLogger("dinov2_helpers")
 Item: TypeAlias = tuple[int, tuple[str, Any]]  # position in the input; name and source
-LISTED = 20  # pictures that a message names
 
 
 class Options(NamedTuple):
@@ -97,11 +96,11 @@ def extract_features(
     settings = Settings(size, fit, inside, patches, exact)
     check(settings, dinov2, batch_size)
     sources = name_sources(images)
-    _report_left_out(sources.left_out)
+    report_left_out(sources.left_out)
     items = list(enumerate(sources.items))
     found = _extract(dinov2, items, settings, Options(batch_size, cache, progress))
     if not len(found):
-        raise ValueError(f"no picture to extract from; {_skipped_text(found.skipped, len(items))}")
+        raise ValueError(f"no picture to extract from; {skipped_text(found.skipped, len(items))}")
     return replace(found, left_out=sources.left_out)
 
 
@@ -137,7 +136,7 @@ def stream_features(
     wanted, options = _split(settings)
     check(wanted, dinov2, options.batch_size)
     sources = name_sources(images)
-    _report_left_out(sources.left_out)
+    report_left_out(sources.left_out)
     items = enumerate(sources.items)
     while True:
         part = list(islice(items, chunk))
@@ -247,24 +246,8 @@ def _open(model: Model, settings: Settings, name: str, source: Any) -> Opened:
 
 def _report(found: Features, gathering: Gathering, n: int) -> None:
     """Log what a reader should know of the pictures: skipped, several frames, range of values."""
-    if found.skipped:
-        log.warning("%s", _skipped_text(found.skipped, n))
-    jobs = gathering.jobs.values()
-    several = [printable(job.name) for job in jobs if job.frames > 1]
-    if several:
-        listed = ", ".join(several[:LISTED])
-        log.warning("The first frame was taken of %d with several: %s", len(several), listed)
-    warning = range_warning([job.depth for job in jobs if job.depth is not None])
-    if warning:
-        log.warning("%s", warning)
-
-
-def _skipped_text(skipped: Sequence[Skipped], n: int) -> str:
-    lines = [f"{len(skipped)} of {n} pictures skipped (all are in `skipped`):"]
-    lines += [f"  {one.index}: {printable(one.name)}: {one.reason}" for one in skipped[:LISTED]]
-    return "\n".join(lines)
-
-
-def _report_left_out(left_out: Sequence[LeftOut]) -> None:
-    if left_out:
-        log.warning("%s", describe_left_out(left_out))
+    report_skipped(found.skipped, n)
+    notable = Notable()
+    for job in gathering.jobs.values():
+        notable.saw(job.name, job.frames, job.depth)
+    notable.report()

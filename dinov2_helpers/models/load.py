@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias, get_args
 
 from ..data import data_dir
 from ..pictures.pixels import Preprocessing
+from ..writing import home_path
 from .anatomy import ANATOMIES
 from .encoder import Encoder, TorchEncoder
 from .profiles import PROFILES, WEIGHTS, ModelError, current_profile, gate_of
@@ -228,30 +229,38 @@ def load_parts(
     Raises:
         ModelError: As `load_dinov2`.
     """
-    from safetensors import SafetensorError
-
     files = ["*.json", "merges.txt", "model*.safetensors"]
     name, path = locate(kind, source, files, ["model*.safetensors", "preprocessor*.json"])
     try:
-        config: Any = json.loads((path / "config.json").read_text(encoding="utf-8"))
-        if config.get("model_type") not in kinds:
-            found = config.get("model_type")
+        found = _settings(path / "config.json").get("model_type")
+        if not isinstance(found, str) or found not in kinds:
             raise ModelError(f"{name} is not a {kind}: its model_type is {found!r}")
-        cls = kinds[config["model_type"]]
         options = {"attn_implementation": attention} if attention else {}
-        model, loading = _pretrained(cls, path, dtype, options)
+        model, loading = _pretrained(kinds[found], path, dtype, options)
         facts = _facts(model)
         processor, preprocessing = _processor(path, facts["patch_size"])
         if hasattr(model.config, "text_config"):
             facts["tokenizer"] = _tokenizer(path, model.config.text_config.vocab_size)
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise ModelError(f"{path} cannot be loaded as a {kind}: {error}") from error
+    except (ModelError, MemoryError):
+        raise
+    # transformers raises errors of many types where a configuration is incomplete or damaged
+    except Exception as error:
+        reason = str(error) or type(error).__name__
+        raise ModelError(f"{path} cannot be loaded as a {kind}: {reason}") from error
     # transformers fills absent weights with random numbers and only warns
     if loading["missing_keys"]:
         raise ModelError(f"{path} lacks weights: {sorted(loading['missing_keys'])}")
     model = model.to(device or best_device()).eval()
     loaded = {"model": model, "processor": processor, "preprocessing": preprocessing}
     return loaded | facts | {"name": name, "device": model.device, "dtype": model.dtype}
+
+
+def _settings(file: Path) -> dict[str, Any]:
+    """Return what a file of settings says."""
+    found = json.loads(file.read_text(encoding="utf-8"))
+    if not isinstance(found, dict):
+        raise ValueError(f"{file.name} holds a {type(found).__name__}, and no settings by name")
+    return found
 
 
 def _pretrained(
@@ -291,9 +300,9 @@ def _processor(path: Path, patch_size: int) -> tuple[Any, Preprocessing]:
     from transformers.image_utils import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
     file = path / "preprocessor_config.json"
-    config = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    kind = config.get("image_processor_type", "")
-    if kind.startswith(_WITHOUT_PILLOW):
+    config = _settings(file) if file.is_file() else {}
+    kind = config.get("image_processor_type")
+    if isinstance(kind, str) and kind.startswith(_WITHOUT_PILLOW):
         # the same steps; values are rounded to whole grey levels after the scaling, as Pillow does
         defaults = {"image_mean": IMAGENET_DEFAULT_MEAN, "image_std": IMAGENET_DEFAULT_STD}
         said = {key: value for key, value in config.items() if value is not None}
@@ -370,7 +379,7 @@ def locate(
 
     name = os.fspath(source or current_profile().name)
     known = {profile.name: getattr(profile, kind.lower()) for profile in PROFILES.values()}
-    folder = data_dir() / known["tiny"] if name == "tiny" else Path(name).expanduser()
+    folder = data_dir() / known["tiny"] if name == "tiny" else home_path(name)
     if name == "tiny" or (name not in known and folder.is_dir()):
         return folder.resolve().name, folder
     repo = known.get(name, name)
@@ -384,9 +393,12 @@ def locate(
         return repo, _download(repo, wanted)
     # the hub's client lets through the errors of whichever HTTP library it was built with
     except Exception as error:
+        lacking = f"No {kind} {name!r}: no folder, no profile ({', '.join(PROFILES)}), and "
+        if name in known:
+            lacking = f"No {kind} {name!r}: {repo} is not whole on this machine, and its "
         raise ModelError(
-            f"No {kind} {name!r}: no folder, no profile ({', '.join(PROFILES)}), and revision "
-            f"{revision!r} could not be downloaded ({error}). Call load_{kind.lower()}({name!r}) "
+            f"{lacking}revision {revision!r} could not be downloaded ({error}). "
+            f"Call load_{kind.lower()}({name!r}) "
             "once with network, which keeps it; or use the embedded model, DINOV2_PROFILE=tiny."
             f"{gate_of(repo)}"
         ) from None

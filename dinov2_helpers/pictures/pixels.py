@@ -219,6 +219,32 @@ def geometry(
     return steps.scaled, steps.fitted
 
 
+def check_enlarged(size_in: Size, scaled: Size, parts: int = 1) -> None:
+    """See to it that a picture that is seen part by part is not scaled up beyond all measure.
+
+    Such a picture may be large; but a strip of a few rows of pixels, whose shorter side is brought
+    to some hundreds, would take gigabytes.
+
+    Args:
+        size_in: (width, height) of the picture.
+        scaled: The same once scaled.
+        parts: Of its shorter side.
+
+    Raises:
+        ImageError: It would have more pixels than it has, and more than `MAX_PIXELS` has for
+            "resize" of each of parts x parts, or for "crop" of all.
+    """
+    most = max(MAX_PIXELS["crop"], parts**2 * MAX_PIXELS["resize"], math.prod(size_in))
+    if math.prod(scaled) > most:
+        raise _too_many(size_in, scaled)
+
+
+def _too_many(size: Size, scaled: Size) -> ImageError:
+    width, height = scaled
+    reason = f"would be scaled to {width}x{height} px; give a lower `size` or cut it"
+    return ImageError(_described(size), reason)
+
+
 def _preprocessing_of(model: HasPreprocessing | Preprocessing) -> Preprocessing:
     return model if isinstance(model, Preprocessing) else model.preprocessing
 
@@ -267,15 +293,13 @@ def _described(size: Size) -> str:
 
 
 def _check_size(size: Size, steps: _Steps, fit: Fit) -> None:
-    name = _described(size)
-    width, height = max(steps.scaled, steps.fitted, key=math.prod)
-    if width * height > MAX_PIXELS[fit]:
-        raise ImageError(
-            name, f"would be scaled to {width}x{height} px; give a lower `size` or cut it"
-        )
+    largest = max(steps.scaled, steps.fitted, key=math.prod)
+    if math.prod(largest) > MAX_PIXELS[fit]:
+        raise _too_many(size, largest)
     if not all((*steps.scaled, *steps.fitted)):
         width, height = steps.scaled
-        raise ImageError(name, f"is less than one patch at {width}x{height} px; give a `size`")
+        reason = f"is less than one patch at {width}x{height} px; give a `size`"
+        raise ImageError(_described(size), reason)
 
 
 @functools.lru_cache(maxsize=32)

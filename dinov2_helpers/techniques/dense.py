@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ..extraction import Features, Skipped, extract_features
+from ..extraction.reports import Notable, report_left_out
 from ..extraction.sources import name_sources
 from ..models import Model
 from ..pictures.decode import ImageError, open_image
 from ..pictures.files import printable
-from ..pictures.pixels import geometry
+from ..pictures.pixels import check_enlarged, geometry
 from .inputs import features_of
 
 log = logging.getLogger("dinov2_helpers")
@@ -128,13 +129,15 @@ def read(
     if isinstance(pictures, Features):
         yield from _read_features(reader, pictures, kinds, skipped)
         return
-    sources = enumerate(name_sources(pictures).items)
-    while True:
-        part = list(islice(sources, CHUNK))
-        if not part:
-            return
-        opened = list(_open(part, skipped))
+    named = name_sources(pictures)
+    report_left_out(named.left_out)
+    sources, notable = enumerate(named.items), Notable()
+    while part := list(islice(sources, CHUNK)):
+        opened = list(_open(reader, part, skipped))
+        for one in opened:
+            notable.saw(one.name, one.picture.info["frames"], one.picture.info["depth"])
         yield from _read_opened(reader, opened, kinds)
+    notable.report()
 
 
 class _Opened(NamedTuple):
@@ -143,12 +146,18 @@ class _Opened(NamedTuple):
     picture: Image.Image
 
 
-def _open(part: Iterable[tuple[int, tuple[str, Any]]], skipped: list[Skipped]) -> Iterator[_Opened]:
+def _open(
+    reader: Reader, part: Iterable[tuple[int, tuple[str, Any]]], skipped: list[Skipped]
+) -> Iterator[_Opened]:
     for index, (name, source) in part:
         try:
-            yield _Opened(index, name, open_image(source, name))
+            picture = open_image(source, name)
+            scaled, _ = geometry(picture.size, reader.dinov2, reader.size, "resize")
+            check_enlarged(picture.size, scaled)
         except ImageError as error:
             skipped.append(Skipped(index, name, error.reason))
+        else:
+            yield _Opened(index, name, picture)
 
 
 def _read_features(

@@ -23,7 +23,7 @@ from ..errors import KeptError
 from ..extraction import fingerprint
 from ..lit import Lit
 from ..models import Model, ModelError, load_dinov2
-from ..writing import write_whole
+from ..writing import home_path, write_whole
 
 __all__ = ["Kept", "KeptError", "load_object", "save_object"]
 
@@ -91,7 +91,7 @@ def save_object(
     """
     from safetensors.numpy import save
 
-    path = Path(folder).expanduser()
+    path = home_path(folder)
     # not `ascontiguousarray`, which makes a row of a single number
     content = save({name: np.asarray(array, order="C") for name, array in arrays.items()})
     sha256 = hashlib.sha256(content).hexdigest()
@@ -125,7 +125,7 @@ def load_object(folder: str | os.PathLike[str], kind: str) -> Kept:
     from safetensors import SafetensorError
     from safetensors.numpy import load
 
-    path = Path(folder).expanduser()
+    path = home_path(folder)
     description = path / f"{kind}.json"
     if not description.is_file():
         raise KeptError(f"{path} holds no {kind}: there is no {description.name} in it")

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from ..extraction.reports import Notable, report_left_out
 from ..extraction.result import Skipped
 from ..extraction.sources import name_sources
 from ..models import Model, anatomy_of
 from ..pictures.decode import ImageError, open_image
+from ..pictures.files import printable
 from ..pictures.pixels import Preprocessing, geometry
 
 if TYPE_CHECKING:
@@ -185,18 +187,22 @@ def targets_of(likeness: Likeness, pictures: Any) -> Targets:
     import torch
 
     found: list[list[Any]] = []
-    names, skipped = [], []
+    names, skipped, notable = [], [], Notable()
+    sources = name_sources(pictures)
+    report_left_out(sources.left_out)
     with torch.no_grad():
-        for index, (name, source) in enumerate(name_sources(pictures).items):
+        for index, (name, source) in enumerate(sources.items):
             try:
                 image = open_image(source, name)
             except ImageError as error:
                 skipped.append(Skipped(index, name, error.reason))
                 continue
             names.append(name)
+            notable.saw(name, image.info["frames"], image.info["depth"])
             found.append([x.cpu() for x in likeness.features(_square(image))])
     for one in skipped:
-        log.warning("Target %s skipped: %s", one.name, one.reason)
+        log.warning("Target %s skipped: %s", printable(one.name), one.reason)
+    notable.report()
     if not names:
         raise ValueError(f"target: no picture that can be read ({len(skipped)} skipped)")
     of_kinds = zip(likeness.kinds, zip(*found, strict=True), strict=True)

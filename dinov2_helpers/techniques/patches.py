@@ -10,10 +10,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ..extraction import Features, extract_features, stream_features
+from ..extraction.reports import Notable, report_left_out, report_skipped
 from ..extraction.result import Skipped
 from ..extraction.sources import name_sources
 from ..models import Model, anatomy_of
 from ..pictures import ImageError, geometry, open_image
+from ..pictures.pixels import check_enlarged
 from .inputs import check_origin
 from .memory import unit
 
@@ -133,30 +135,41 @@ class PatchReader:
 
     def _tiled(self, pictures: Any, options: dict[str, Any]) -> Iterator[Described]:
         """Yield the description of one picture after the other, seen through windows."""
-        for index, (name, source) in enumerate(name_sources(pictures).items):
+        sources = name_sources(pictures)
+        report_left_out(sources.left_out)
+        skipped, notable, n = list[Skipped](), Notable(), 0
+        for index, (name, source) in enumerate(sources.items):
+            n += 1
             try:
                 image = open_image(source, name)
                 one = self._through_windows(image, options)
             except ImageError as error:
                 none = np.empty((0, 2), np.int64)
                 lost = Skipped(index, name, error.reason)
+                skipped.append(lost)
                 yield Described([], (), np.empty(0, np.int64), none, (lost,))
                 continue
+            notable.saw(name, image.info["frames"], image.info["depth"])
             size = np.array([[image.height, image.width]], np.int64)
             yield Described([one], (name,), np.array([index], np.int64), size, ())
+        report_skipped(skipped, n)
+        notable.report()
 
     def _through_windows(self, image: Image.Image, options: dict[str, Any]) -> NDArray[np.float32]:
         """Return one map of a picture; each patch is of the window in whose middle it lies most."""
         assert self.tiles
         patch = self.dinov2.patch_size
         _, fitted = geometry(image.size, self.dinov2, self.size * self.tiles, "resize")
+        check_enlarged(image.size, fitted, self.tiles)
         large = image.resize(fitted, Image.Resampling.BICUBIC)
         side = self.size // patch  # patches of a window
         across, down = (window_starts(length // patch, side) for length in fitted)
         boxes = [(x * patch, y * patch) for y in down for x in across]
         windows = [large.crop((x, y, x + side * patch, y + side * patch)) for x, y in boxes]
         settings = self._settings() | options | {"progress": False, "size": side * patch}
-        found = extract_features(self._short(), windows, **settings)
+        (found,) = stream_features(self._short(), windows, chunk=len(windows), **settings)
+        if found.skipped:  # without one of its windows a picture has holes
+            raise ImageError("window", found.skipped[0].reason)
         maps = self._described(found, short=True).maps
         rows = _owners(fitted[1] // patch, down, side)
         columns = _owners(fitted[0] // patch, across, side)

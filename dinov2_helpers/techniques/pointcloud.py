@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from ..pictures.decode import open_image
 from ..pictures.files import local_path
 from ..samples import unproject
-from ..writing import write_whole
+from ..writing import home_path, write_whole
 
 _EXIF, _FOCAL_35 = 0x8769, 0xA405  # block of the camera's settings; its FocalLengthIn35mmFilm
 _DIAGONAL_35 = float(np.hypot(36, 24))  # mm of a frame of 35 mm film
@@ -144,7 +144,7 @@ class PointCloud:
         lines += [f"property float {name}" for name in "xyz"]
         lines += [f"property uchar {name}" for name in ("red", "green", "blue")]
         header = "\n".join([*lines, "end_header", ""])
-        target = Path(path).expanduser()
+        target = home_path(path)
         write_whole(target, header.encode("ascii") + rows.tobytes())
         return target
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ..extraction import Features, Skipped
 from ..models import Model
-from ..pictures.decode import open_image
+from ..pictures.decode import ImageError, open_image
 from .dense import Dense, Floats, Kind, Reader, enlarge, read, report, skipped_text, unit
 from .foreground import (
     ClusterVotes,
@@ -379,9 +379,11 @@ class Segmenter:
 
     def _one(self, picture: Any) -> Dense:
         """Read one picture."""
-        opened = open_image(picture)
-        (found,) = read(self._reader, [opened], [self.kind_], [])
-        return found
+        opened, skipped = open_image(picture), list[Skipped]()
+        found = list(read(self._reader, [opened], [self.kind_], skipped))
+        if skipped:
+            raise ImageError("picture", skipped[0].reason)
+        return found[0]
 
     # Things
 

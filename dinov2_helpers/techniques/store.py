@@ -22,6 +22,7 @@ from urllib.parse import quote
 import numpy as np
 from numpy.typing import NDArray
 
+from ..writing import home_path
 from .keeping import KeptError
 
 FORMAT = 1  # of the database; raised when older code could not read it
@@ -164,7 +165,7 @@ class Store:
     ) -> None:
         if dtype not in DTYPES:
             raise ValueError(f"dtype={dtype!r}: choose one of {DTYPES}")
-        self.folder = Path(folder).expanduser().absolute()
+        self.folder = home_path(folder).absolute()
         self.path = self.folder / NAME
         if not self.path.is_file() and (must_exist or models is None):
             raise KeptError(f"{self.folder} holds no index of pictures: there is no {NAME} in it")

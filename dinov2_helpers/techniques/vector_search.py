@@ -31,6 +31,7 @@ GRAPH_EFFORT = 128  # candidates that a search of a graph keeps, and its buildin
 LISTS_READ = 32  # of an IVF index, for each query
 FEW = 0.2  # a filter that leaves a smaller share is searched exactly: a graph loses its way in it
 TAIL = 0.1  # share of changed vectors above which an index is built again
+LEFT = 0.5  # share of an index's own vectors below which it is built again: the rest were deleted
 SCALE_ROWS = 20_000  # from which the mean and deviation of a query's similarities are taken
 
 
@@ -158,7 +159,7 @@ class Space:
         elif (
             self.built is None
             or self.built.kind != self.choice.kind
-            or self._tail_is_long(self.built)
+            or self._is_outgrown(self.built)
         ):
             self.built = self._load() or self._build()
 
@@ -185,8 +186,10 @@ class Space:
 
     # The index that Faiss builds
 
-    def _tail_is_long(self, built: "_Built") -> bool:
-        return len(self) - self._covered(built).here.sum() > TAIL * len(self)
+    def _is_outgrown(self, built: "_Built") -> bool:
+        """Say whether too much was written or deleted since an index was built."""
+        here = self._covered(built).here.sum()
+        return bool(len(self) - here > TAIL * len(self) or here < LEFT * len(built.ids))
 
     def _covered(self, built: "_Built") -> "_Cover":
         """Say what the index has of the vectors as they are now."""
@@ -231,7 +234,7 @@ class Space:
         for path in sorted(self._folder.glob(f"{self._stem(kind)}-*.faiss"), reverse=True):
             built = _Built.read(path, kind)
             # one of another database, or of a time that a backup has undone, is none of this one
-            if built is not None and self.store.was(built.state) and not self._tail_is_long(built):
+            if built is not None and self.store.was(built.state) and not self._is_outgrown(built):
                 return built
         return None
 
@@ -266,7 +269,12 @@ class Space:
         return Nearest(self.ids[rows[best]], cosines[best])
 
     def _by_index(self, built: "_Built", query: Vectors, k: int, rows: Ids | None) -> Nearest:
-        """Search by the index what it covers, exactly what it does not, and merge."""
+        """Search by the index what it covers, exactly what it does not, and merge.
+
+        Where the index meets too few of those that are wanted, all is searched exactly: a walk
+        through a graph ends among the nearest of all, and lists are read in part, though all that
+        may be found is elsewhere.
+        """
         if self._cover is None:
             self._cover = self._covered(built)
         cover = self._cover
@@ -275,8 +283,12 @@ class Space:
             rows = np.arange(len(self)) if rows is None else rows
             selected = cover.places[rows[cover.here[rows]]]
             outside = rows[~cover.here[rows]]
-        found, scores = _search(built.index, query, k, selected)
-        ids = built.ids[found]
+        # among a few allowed ones that were met on the way the nearest need not be
+        n, enough = (len(self), k) if selected is None else (len(selected), max(k, GRAPH_EFFORT))
+        found, scores = _search(built.index, query, enough, selected, effort=2 * k)
+        if len(found) < min(enough, n):
+            return self._exactly(query, k, rows)
+        ids, scores = built.ids[found[:k]], scores[:k]
         if len(outside):
             more = self._exactly(query, k, outside)
             ids, scores = np.concatenate([ids, more.ids]), np.concatenate([scores, more.scores])
@@ -313,8 +325,18 @@ def rows_among(ids: Ids, wanted: Ids) -> Ids:
     return there
 
 
-def _search(index: Any, query: Vectors, k: int, rows: Ids | None) -> tuple[Ids, Vectors]:
-    """Search an index of Faiss, in some of its rows, and leave out what it did not find."""
+def _search(
+    index: Any, query: Vectors, k: int, rows: Ids | None, effort: int = 0
+) -> tuple[Ids, Vectors]:
+    """Search an index of Faiss, in some of its rows, and leave out what it did not find.
+
+    Args:
+        index: Of Faiss.
+        query: (E,).
+        k: How many.
+        rows: (M,), in which to look; None: in all.
+        effort: Candidates that a graph keeps, `GRAPH_EFFORT` at least.
+    """
     import faiss
 
     n = index.ntotal if rows is None else len(rows)
@@ -327,7 +349,7 @@ def _search(index: Any, query: Vectors, k: int, rows: Ids | None) -> tuple[Ids, 
         bits[rows] = True
         selector = faiss.IDSelectorBitmap(np.packbits(bits, bitorder="little"))
     if isinstance(index, faiss.IndexHNSW):
-        settings = faiss.SearchParametersHNSW(sel=selector, efSearch=max(GRAPH_EFFORT, 2 * k))
+        settings = faiss.SearchParametersHNSW(sel=selector, efSearch=max(GRAPH_EFFORT, effort))
     elif isinstance(index, faiss.IndexIVF):
         settings = faiss.SearchParametersIVF(sel=selector, nprobe=min(LISTS_READ, index.nlist))
     else:

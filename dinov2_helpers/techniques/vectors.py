@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from ..extraction import Embeddings, Features, Skipped, stream_features
 from ..extraction.result import Pooling
 from ..models import Model
+from ..pictures.files import printable
 from .inputs import features_of
 
 LISTED = 20  # pictures that a message names
@@ -87,7 +88,7 @@ def _joined(parts: Sequence[Vectors]) -> Vectors:
     skipped = tuple(one for part in parts for one in part.skipped)
     names = tuple(name for part in parts for name in part.names)
     if not names:
-        reasons = "; ".join(f"{one.name}: {one.reason}" for one in skipped[:LISTED])
+        reasons = "; ".join(f"{printable(one.name)}: {one.reason}" for one in skipped[:LISTED])
         raise ValueError(f"no picture could be used; {len(skipped)} skipped. {reasons}")
     vectors = np.concatenate([part.vectors for part in parts])
     index = np.concatenate([part.index for part in parts])

@@ -2,13 +2,15 @@
 
 import base64
 import io
+import operator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import anywidget
-import numpy as np
 import traitlets
-from PIL import Image
+
+from ..pictures.decode import open_image
 
 _SCRIPT = (Path(__file__).parent / "canvas.js").read_text(encoding="utf-8")
 
@@ -25,8 +27,7 @@ class _Canvas(anywidget.AnyWidget):
     description = traitlets.Unicode().tag(sync=True)
 
     def __init__(self, image: Any, **traits: Any) -> None:
-        picture = image if isinstance(image, Image.Image) else Image.fromarray(np.asarray(image))
-        picture = picture.convert("RGB")
+        picture = open_image(image, "image")  # upright and in sRGB, as the model sees it
         picture.save(file := io.BytesIO(), "PNG")
         address = "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
         super().__init__(picture=address, size=list(picture.size), **traits)
@@ -39,12 +40,14 @@ class Spot(_Canvas):
     which `observe` reports as for other widgets.
 
     Args:
-        image: A Pillow image, or an array (H, W, 3) of uint8; shown in its own size.
+        image: What `open_image` opens, such as a Pillow image or an array (H, W, 3) of uint8;
+            shown in its own size, upright.
         value: The [row, column] that is chosen at first.
         grid: Numbers of rows and columns.
         description: What stands above the picture; None: what to do.
 
     Raises:
+        ImageError: The picture cannot be used.
         ValueError: `value` is no cell of the grid.
 
     Example:
@@ -60,13 +63,14 @@ class Spot(_Canvas):
         grid: tuple[int, int] = (16, 16),
         description: str | None = None,
     ) -> None:
-        if not all(0 <= place < count for place, count in zip(value, grid, strict=True)):
-            raise ValueError(f"value: {tuple(value)} is not in a grid of {grid[0]} x {grid[1]}")
+        place, counts = _whole("value", value, "row, column"), _whole("grid", grid, "rows, columns")
+        if not all(0 <= one < count for one, count in zip(place, counts, strict=True)):
+            raise ValueError(f"value: {tuple(place)} is not in a grid of {counts[0]} x {counts[1]}")
         super().__init__(
             image,
             kind="spot",
-            value=list(value),
-            grid=list(grid),
+            value=place,
+            grid=counts,
             description=description or "Click on the picture, or use the arrow keys",
         )
 
@@ -78,12 +82,14 @@ class Scratch(_Canvas):
     start and end, in pixels from the upper left corner.
 
     Args:
-        image: A Pillow image, or an array (H, W, 3) of uint8; shown in its own size.
+        image: What `open_image` opens, such as a Pillow image or an array (H, W, 3) of uint8;
+            shown in its own size, upright.
         value: The [x, y, x, y] of the line that is there at first.
         description: What stands above the picture; None: what to do.
 
     Raises:
-        ValueError: `value` leaves the picture.
+        ImageError: The picture cannot be used.
+        ValueError: `value` is no line, or leaves the picture.
 
     Example:
         >>> from PIL import Image
@@ -94,16 +100,25 @@ class Scratch(_Canvas):
     def __init__(
         self, image: Any, value: tuple[int, int, int, int], description: str | None = None
     ) -> None:
+        line = _whole("value", value, "x, y, x, y")
         super().__init__(
             image,
             kind="scratch",
-            value=list(value),
+            value=line,
             grid=[1, 1],
             description=description or "Drag over the picture, or use the arrow keys (and Shift)",
         )
         width, height = self.size
-        inside = all(0 <= x < width for x in value[::2]) and all(
-            0 <= y < height for y in value[1::2]
-        )
-        if not inside:
-            raise ValueError(f"value: {tuple(value)} leaves a picture of {width} x {height} pixels")
+        if not all(0 <= one < side for one, side in zip(line, (width, height) * 2, strict=True)):
+            raise ValueError(f"value: {tuple(line)} leaves a picture of {width} x {height} pixels")
+
+
+def _whole(name: str, numbers: Iterable[Any], parts: str) -> list[int]:
+    """Return whole numbers, one for each of some parts, or a ValueError."""
+    try:
+        found = [operator.index(number) for number in numbers]
+    except TypeError:
+        found = []
+    if len(found) != len(parts.split(", ")):
+        raise ValueError(f"{name}: {numbers!r} is no [{parts}] of whole numbers")
+    return found

@@ -27,7 +27,7 @@ class Explorer:
 
     The picture is an output of the cell like any other, with its alternative text: it is what a
     saved notebook keeps, as it was drawn last, and what readers without a kernel see. If a later
-    `draw` raises, the last picture stays, and the error is said above it.
+    `draw` or `hint` raises, the last picture stays, and the error is said above it.
 
     Args:
         draw: Makes a figure from the values of the controls, which it gets by their names.
@@ -74,9 +74,10 @@ class Explorer:
         """Draw by the values of the controls, and say the hint."""
         values = {name: control.value for name, control in self.controls.items()}
         figure = self.draw(**values)
-        self.data, self.metadata = plotting.bundle(figure)
-        self.alt = str(figure.get_label())
+        data, metadata = plotting.bundle(figure)
         said = self.hint(**values) if self.hint else ""
+        # not before the hint, which may raise: the last picture stays then
+        self.data, self.metadata, self.alt = data, metadata, str(figure.get_label())
         # the picture in the cell's output has its text only where a page is made of the notebook
         unseen = f'<div role="status" style="{_UNSEEN}">{html.escape(self.alt)}</div>'
         self.message.value = f"<b>{html.escape(said)}</b>{unseen}" if said else unseen
