@@ -187,22 +187,24 @@ class FewShot(Classifier):
             ModelError: The recorded model cannot be loaded.
         """
         kept = load_object(folder, KIND)
-        settings = dict(kept.settings)
-        classes, smallest = settings.pop("classes"), settings.pop("smallest")
-        promise = settings.pop("promise")
-        loaded = cls(kept.model("dinov2", dinov2), **settings)
-        loaded.classes_ = np.array(classes)
-        loaded._smallest_ = smallest
-        loaded.promise_ = Promise(**promise) if promise else None
-        loaded._class_of_ = kept.arrays["class_of"]
-        loaded.labels_ = loaded.classes_[loaded._class_of_]
-        loaded.gallery_ = kept.arrays["gallery"]
-        loaded.means_ = kept.arrays["means"]
-        loaded.skipped_ = ()
-        if loaded.head == "logistic":
-            loaded.coefficients_ = kept.arrays["coefficients"]
-            loaded.intercepts_ = kept.arrays["intercepts"]
-        return loaded
+        model = kept.model("dinov2", dinov2)
+        with kept.understood():
+            settings = dict(kept.settings)
+            classes, smallest = settings.pop("classes"), settings.pop("smallest")
+            promise = settings.pop("promise")
+            loaded = cls(model, **settings)
+            loaded.classes_ = np.array(classes)
+            loaded._smallest_ = smallest
+            loaded.promise_ = Promise(**promise) if promise else None
+            loaded._class_of_ = kept.arrays["class_of"]
+            loaded.labels_ = loaded.classes_[loaded._class_of_]
+            loaded.gallery_ = kept.arrays["gallery"]
+            loaded.means_ = kept.arrays["means"]
+            loaded.skipped_ = ()
+            if loaded.head == "logistic":
+                loaded.coefficients_ = kept.arrays["coefficients"]
+                loaded.intercepts_ = kept.arrays["intercepts"]
+            return loaded
 
     def _read(self, pictures: Any) -> Vectors:
         reading = Reading(self.pooling, self.size, self.cache, self.progress)

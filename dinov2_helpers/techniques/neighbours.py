@@ -259,17 +259,19 @@ class KnnClassifier(Classifier):
             ModelError: The recorded model cannot be loaded.
         """
         kept = load_object(folder, KIND)
-        of = kept.settings
-        settings = {name: of[name] for name in ("k", "temperature", "pooling", "size")}
-        loaded = cls(kept.model("dinov2", dinov2), **settings)
-        loaded.classes_ = np.array(of["classes"])
-        loaded._class_of_ = kept.arrays["class_of"]
-        loaded.labels_ = loaded.classes_[loaded._class_of_]
-        loaded.gallery_ = kept.arrays["gallery"]
-        loaded.names_ = tuple(of["names"])
-        loaded.skipped_ = ()
-        loaded.promise_ = Promise(**of["promise"]) if of["promise"] else None
-        return loaded
+        model = kept.model("dinov2", dinov2)
+        with kept.understood():
+            of = kept.settings
+            settings = {name: of[name] for name in ("k", "temperature", "pooling", "size")}
+            loaded = cls(model, **settings)
+            loaded.classes_ = np.array(of["classes"])
+            loaded._class_of_ = kept.arrays["class_of"]
+            loaded.labels_ = loaded.classes_[loaded._class_of_]
+            loaded.gallery_ = kept.arrays["gallery"]
+            loaded.names_ = tuple(of["names"])
+            loaded.skipped_ = ()
+            loaded.promise_ = Promise(**of["promise"]) if of["promise"] else None
+            return loaded
 
     def _read(self, pictures: Any) -> Vectors:
         reading = Reading(self.pooling, self.size, self.cache, self.progress)
