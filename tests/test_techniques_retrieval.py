@@ -226,6 +226,21 @@ def test_missing_files_are_forgotten_unless_all_are_missing(index, few):
     assert len(index) == 7
 
 
+def test_what_cannot_be_looked_at_is_not_forgotten(index, few, monkeypatch):
+    index.add(few)
+    (few / "001.png").unlink()
+    real = os.stat
+
+    def stat(path, **options):
+        if os.fsencode(path).endswith(b"000.png"):
+            raise PermissionError(13, "Permission denied")
+        return real(path, **options)
+
+    monkeypatch.setattr(os, "stat", stat)
+    assert index.forget_missing() == 1
+    assert len(index) == 7
+
+
 def test_compacting_gives_space_back_and_changes_no_answer(tmp_path, shared, dinov2, clip):
     folder = tmp_path / "copy"
     shutil.copytree(shared, folder)

@@ -421,11 +421,13 @@ class ImageIndex:
     def forget_missing(self) -> int:
         """Delete the pictures whose files are gone; return how many.
 
+        One whose folder cannot be looked into now is not known to be gone.
+
         Raises:
             FileNotFoundError: None of the files is there, as if their disk were not.
         """
         paths = self.store.paths()
-        gone = [number for number, path in paths if not os.path.exists(path)]
+        gone = [number for number, path in paths if _is_gone(path)]
         if gone and len(gone) == len(paths):
             raise FileNotFoundError(
                 f"none of the {len(gone)} pictures is there, such as {printable(paths[0][1])}: is "
@@ -737,6 +739,17 @@ def _unreadable(index: int, path: Path, error: OSError) -> Skipped:
     reason = f"cannot be read: {error.strerror or error}"
     log.warning("%s: %s", printable(path), reason)
     return Skipped(index, printable(path), reason)
+
+
+def _is_gone(path: bytes) -> bool:
+    """Say whether there is no such file, and not only no right or no connection to see it."""
+    try:
+        os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def _record_of(model: Model | Lit) -> dict[str, str]:
