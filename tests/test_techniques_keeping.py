@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 from functools import partial
 from pathlib import Path
 
@@ -55,6 +56,13 @@ def test_what_was_saved_is_found_with_its_model(folder, dinov2):
         assert (kept.arrays[name] == array).all()
     assert kept.model("dinov2", dinov2) is dinov2
     assert kept.model("dinov2").name == dinov2.name
+
+
+def test_names_of_files_are_kept_whatever_bytes_they_have(tmp_path):
+    names = [os.fsdecode(b"\xff $x$.png"), "\u00fc \\udcff.png", "\u72d7"]
+    save_object(tmp_path, KIND, {"names": names}, {}, {})
+    assert load_object(tmp_path, KIND).settings["names"] == names
+    assert "\u72d7" in (tmp_path / f"{KIND}.json").read_text(encoding="utf-8")
 
 
 def test_another_backend_is_the_same_model_and_other_weights_are_not(folder):

@@ -168,6 +168,9 @@ def test_names_of_files_are_bytes(store, name):
     (number,) = store.write([odd])
     assert store.row(number).path == b"/p/" + name
     assert store.known(b"/p/" + name).id == number
+    store.set_attributes({number: {"name": os.fsdecode(name)}})
+    assert store.row(number).attributes == {"name": os.fsdecode(name)}
+    assert store.select("attributes->>'$.name' IS NOT NULL").tolist() == [number]
 
 
 def test_folders_with_odd_names_hold_stores(tmp_path):

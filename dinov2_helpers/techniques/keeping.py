@@ -126,7 +126,8 @@ def save_object(
     }
     text = json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     write_whole(path / arrays_name, content)
-    write_whole(path / f"{kind}.json", text.encode())
+    # bytes of names that are no text, as os.fsdecode keeps them, become JSON's own escapes
+    write_whole(path / f"{kind}.json", text.encode("utf-8", "backslashreplace"))
     for older in path.glob(f"{kind}-*.safetensors"):
         if older.name != arrays_name:
             older.unlink(missing_ok=True)

@@ -410,7 +410,9 @@ class Store:
 def _json_of(attributes: Mapping[str, Any], name: str) -> str:
     """Return attributes as text; an error names the picture."""
     try:
-        return json.dumps(dict(attributes), ensure_ascii=False, allow_nan=False)
+        text = json.dumps(dict(attributes), ensure_ascii=False, allow_nan=False)
+        # bytes of names that are no text, as os.fsdecode keeps them, become JSON's own escapes
+        return text.encode("utf-8", "backslashreplace").decode()
     except (TypeError, ValueError) as error:
         text = f"{name}: its attributes cannot be kept as JSON: {error}"
         raise (TypeError if isinstance(error, TypeError) else ValueError)(text) from error

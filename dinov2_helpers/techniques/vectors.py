@@ -109,7 +109,7 @@ def labels_for(found: Vectors, labels: Sequence[Any] | NDArray[Any] | None) -> N
     if labels is None:
         folders = [PurePosixPath(name).parent.name for name in found.names]
         if not all(folders):
-            lacking = found.names[folders.index("")]
+            lacking = printable(found.names[folders.index("")])
             raise ValueError(f"labels=None takes the folder for the label; {lacking} lies in none")
         return np.array(folders)
     given = np.asarray(labels)
