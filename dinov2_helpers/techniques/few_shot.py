@@ -15,7 +15,7 @@ from .keeping import load_object, save_object
 from .naming import probabilities
 from .neighbours import search, vote
 from .promise import Promise
-from .vectors import Reading, Vectors, labels_for, unit, vectors_of
+from .vectors import Reading, Vectors, classes_of, labels_for, unit, vectors_of
 
 Head = Literal["mean", "knn", "logistic"]
 KIND = "few-shot"
@@ -99,11 +99,12 @@ class FewShot(Classifier):
 
         Raises:
             FileNotFoundError, TypeError, ValueError: As `extract_features`.
-            ValueError: Another number of labels than of pictures, or a single class.
+            ValueError: Another number of labels than of pictures, one is missing, or all are of a
+                single class.
         """
         found = self._read(pictures)
         self.labels_ = labels_for(found, labels)
-        self.classes_, self._class_of_ = np.unique(self.labels_, return_inverse=True)
+        self.classes_, self._class_of_ = classes_of(self.labels_)
         if len(self.classes_) < 2:
             raise ValueError(f"all pictures are {self.classes_.tolist()}: give two classes or more")
         self.gallery_ = unit(found.vectors)

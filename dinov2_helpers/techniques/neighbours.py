@@ -16,7 +16,7 @@ from .keeping import load_object, save_object
 from .matching import Matches, correspondences
 from .patch_colours import PatchColours, pca_rgb
 from .promise import Promise
-from .vectors import Reading, Vectors, labels_for, unit, vectors_of
+from .vectors import Reading, Vectors, classes_of, labels_for, unit, vectors_of
 
 __all__ = [
     "KnnClassifier",
@@ -190,11 +190,11 @@ class KnnClassifier(Classifier):
 
         Raises:
             FileNotFoundError, TypeError, ValueError: As `extract_features`.
-            ValueError: Another number of labels than of pictures.
+            ValueError: Another number of labels than of pictures, or one is missing.
         """
         found = self._read(pictures)
         self.labels_ = labels_for(found, labels)
-        self.classes_, self._class_of_ = np.unique(self.labels_, return_inverse=True)
+        self.classes_, self._class_of_ = classes_of(self.labels_)
         self.gallery_ = unit(found.vectors)
         self.names_ = found.names
         self.skipped_ = found.skipped
