@@ -102,6 +102,18 @@ def test_what_cannot_be_searched_is_a_sentence(cli, pictures, tmp_path, words):
         assert "Traceback" not in err
     with pytest.raises(SystemExit, match="2"):
         cli("search", store)
+    thin, asked = tmp_path / "thin.png", pictures / "a.png"
+    Image.new("RGB", (1, 9000)).save(thin)
+    before = asked.read_bytes()
+    for arguments, said in (
+        (["--picture", thin], "thin.png: would be scaled to"),
+        (["--picture", asked, "--sheet", asked, "--force"], "is one of the pictures"),
+    ):
+        status, _, err = cli("search", store, *arguments)
+        assert status == 1
+        assert said in err
+        assert "fault of the program" not in err
+    assert asked.read_bytes() == before
 
 
 def test_an_index_leaves_out_what_is_broken(cli, broken, tmp_path, words):
@@ -109,6 +121,10 @@ def test_an_index_leaves_out_what_is_broken(cli, broken, tmp_path, words):
     assert status == 0
     assert out.startswith("2 new")
     assert "skipped 1 of 3\n  b c.png: " in err
+    good = broken / "a.png"
+    given = [good, broken / "sea" / ".." / "a.png", f"{broken}//./a.png", broken / "b c.png"]
+    _, _, err = cli("index", *given, "--out", tmp_path / "other", *words)
+    assert f"\n  {broken / 'b c.png'}: " in err
 
 
 def test_what_comes_to_nothing_leaves_nothing(cli, tmp_path, words):

@@ -458,6 +458,25 @@ def test_a_folder_is_appraised_and_what_is_not_labelled_is_not_counted(dinov2, f
     assert also.by_kind["new"].aupro is None
 
 
+def test_pictures_of_one_name_in_folders_of_a_kind_have_masks_of_their_own(folder, flawed):
+    spots, masks = folder / "test/spot", folder / "ground_truth/spot"
+    for name in ("left", "right"):
+        (spots / name).mkdir()
+        flawed.save(spots / name / "0.png")
+    (masks / "left").mkdir()
+    (masks / "0_mask.png").rename(masks / "left/0_mask.png")
+    layout = read_layout(folder)
+    of = dict(zip(layout.test, layout.masks, strict=True))
+    assert of.pop(spots / "left/0.png") == masks / "left/0_mask.png"
+    assert set(of.values()) == {None}
+    (masks / "left/0_mask.png").rename(masks / "5_mask.png")
+    (spots / "left/0.png").rename(spots / "left/5.png")
+    layout = read_layout(folder)
+    of = dict(zip(layout.test, layout.masks, strict=True))
+    assert of.pop(spots / "left/5.png") == masks / "5_mask.png"
+    assert set(of.values()) == {None}
+
+
 def test_a_folder_without_test_pictures_is_named(folder, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no picture in test/good or test/KIND"):
         read_layout(folder / "train")

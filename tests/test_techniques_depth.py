@@ -25,6 +25,7 @@ from dinov2_helpers.techniques.depth_heads import (
     train_head,
 )
 from dinov2_helpers.techniques.depth_ridge import Moments, Penalty, fit_ridge, solve
+from dinov2_helpers.techniques.depth_truth import true_depth
 from dinov2_helpers.techniques.familiar import Familiar
 from dinov2_helpers.techniques.inputs import NotFittedError
 from dinov2_helpers.techniques.keeping import KeptError
@@ -523,6 +524,20 @@ def test_bad_pictures_and_bad_depth_are_skipped_and_said(tiny, scenes, tmp_path,
     assert list(scores.index) == [0, 4, 5]
     maps_found = head.predict(pictures)
     assert list(maps_found.index) == [0, 2, 3, 4, 5] and maps_found.skipped[0].index == 1
+
+
+def test_pictures_of_one_name_have_depth_of_their_own(tmp_path):
+    for name in ("left/0", "right/0", "right/1"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        depth = Image.new("I;16", (6, 4), 1000 if name == "left/0" else 3000)
+        depth.save(tmp_path / f"{name}.png")
+    pictures = {f"{name}.jpg": Image.new("RGB", (6, 4)) for name in ("left/0", "right/0")}
+    nested = true_depth(pictures, tmp_path, None, False)
+    assert [nested.read(row, (6, 4), "")[0, 0] for row in (0, 1)] == [1, 3]
+    with pytest.raises(
+        ValueError, match=r"none for 2 of 2 pictures, the first of them left/0\.jpg"
+    ):
+        true_depth(pictures, tmp_path / "right", None, False)
 
 
 def test_depth_is_found_by_name(tiny, scenes, depths, tmp_path):

@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import os
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +11,16 @@ import pytest
 
 from dinov2_helpers import extract_features, load_clip, load_dinov2, photographs
 from dinov2_helpers.models import ModelError
+from dinov2_helpers.techniques import (
+    anomaly,
+    bridge,
+    depth,
+    few_shot,
+    guidance,
+    neighbours,
+    segmentation,
+    zero_shot,
+)
 from dinov2_helpers.techniques.inputs import features_of
 from dinov2_helpers.techniques.keeping import KeptError, load_object, save_object
 
@@ -44,6 +56,13 @@ def test_what_was_saved_is_found_with_its_model(folder, dinov2):
         assert (kept.arrays[name] == array).all()
     assert kept.model("dinov2", dinov2) is dinov2
     assert kept.model("dinov2").name == dinov2.name
+
+
+def test_names_of_files_are_kept_whatever_bytes_they_have(tmp_path):
+    names = [os.fsdecode(b"\xff $x$.png"), "\u00fc \\udcff.png", "\u72d7"]
+    save_object(tmp_path, KIND, {"names": names}, {}, {})
+    assert load_object(tmp_path, KIND).settings["names"] == names
+    assert "\u72d7" in (tmp_path / f"{KIND}.json").read_text(encoding="utf-8")
 
 
 def test_another_backend_is_the_same_model_and_other_weights_are_not(folder):
@@ -114,6 +133,44 @@ def test_what_is_missing_or_damaged_is_said(folder, spoil, said):
     spoil(folder)
     with pytest.raises(KeptError, match=said):
         load_object(folder, KIND)
+
+
+@pytest.mark.parametrize(
+    "models",
+    [
+        {"other": {"name": "dinov2-tiny", "fingerprint": "1"}},
+        {"dinov2": {"name": "dinov2-tiny"}},
+        {"dinov2": "dinov2-tiny"},
+        [],
+    ],
+)
+def test_models_that_are_not_recorded_are_said(folder, dinov2, models):
+    _change(folder / f"{KIND}.json", models=models)
+    with pytest.raises(KeptError, match=r"cannot be read|does not say with which dinov2"):
+        load_object(folder, KIND).model("dinov2", dinov2)
+
+
+@pytest.mark.parametrize(
+    ("kind", "load", "roles"),
+    [
+        (anomaly.KIND, anomaly.AnomalyDetector.load, ["dinov2"]),
+        (bridge.KIND, bridge.Bridge.load, ["dinov2", "clip"]),
+        (depth.KIND, depth.DepthHead.load, ["dinov2"]),
+        (few_shot.KIND, few_shot.FewShot.load, ["dinov2"]),
+        (guidance.KIND, guidance.Guide.load, ["dinov2"]),
+        (neighbours.KIND, neighbours.KnnClassifier.load, ["dinov2"]),
+        (segmentation.KIND, segmentation.Segmenter.load, ["dinov2"]),
+        (zero_shot.KIND, partial(zero_shot.ZeroShot.load, dinov2=None), ["clip"]),
+    ],
+)
+@pytest.mark.parametrize("settings", [{}, {"settings": {"a": 1}, "constructor": {"a": 1}}])
+def test_what_is_kept_in_part_or_of_another_version_is_said(
+    tmp_path, dinov2, kind, load, roles, settings
+):
+    models = {"dinov2": dinov2, "clip": load_clip("tiny")}
+    save_object(tmp_path, kind, settings, {}, {role: models[role] for role in roles})
+    with pytest.raises(KeptError, match=f"cannot be read as a {kind}"):
+        load(tmp_path, **{role: models[role] for role in roles})
 
 
 def test_features_already_made_are_taken_as_they_are(dinov2, pictures):

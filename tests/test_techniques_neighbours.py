@@ -125,6 +125,24 @@ def test_accuracy_is_that_of_the_lesson(notebook, dinov2, table):
     assert knn.score(vectors(x[120:]), labels[120:]).value == pytest.approx(theirs)
 
 
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        (["cat", None, "dog"], r"1 of 3 are missing, .* number 1 \(None\)"),
+        (["cat", float("nan"), "dog"], r"1 of 3 are missing, .* number 1 \(nan\)"),
+        ([1.0, 2.0, float("nan")], r"1 of 3 are missing, .* number 2 \(nan\)"),
+        (["cat", 3, "dog"], "labels of several types, int, str"),
+    ],
+)
+@pytest.mark.parametrize("kind", [KnnClassifier, FewShot])
+def test_labels_that_are_missing_or_mixed_are_said(dinov2, kind, labels, said):
+    vectors = Vectors(np.eye(3, dtype=np.float32), np.arange(3), ("a", "b", "c"))
+    with pytest.raises(ValueError, match=said):
+        kind(dinov2).fit(vectors, labels)
+    with pytest.raises(ValueError, match=said):
+        kind(dinov2).fit(vectors, np.array(labels, object))
+
+
 def test_a_tiny_temperature_is_the_nearest_alone(dinov2, table):
     x, labels = table
     sharp = KnnClassifier(dinov2, k=20, temperature=1e-6).fit(vectors(x[:120]), labels[:120])

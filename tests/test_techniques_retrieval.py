@@ -10,9 +10,10 @@ import time
 
 import numpy as np
 import pytest
+from PIL import Image
 from processes import SECONDS, finish, start
 
-from dinov2_helpers import extract_features, load_clip, load_dinov2, load_scenes
+from dinov2_helpers import ImageError, extract_features, load_clip, load_dinov2, load_scenes
 from dinov2_helpers.techniques import Bridge, ImageIndex, KeptError, retrieval
 from dinov2_helpers.techniques.store import WhereError
 
@@ -141,20 +142,32 @@ def test_attributes_are_of_each_picture_and_can_be_renewed(index, few):
     assert sorted(hit.attributes["rank"] for hit in ranks) == [6, 7, 100]
     with pytest.raises(ValueError, match="3 attributes for 8 pictures"):
         index.add(paths, [{}] * 3)
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="picture 1: its attributes cannot be kept"):
         index.add(paths, {"rank": float("nan")})
-    with pytest.raises(TypeError):
-        index.add(paths, {"rank": object()})
+    with pytest.raises(TypeError, match="picture 1: its attributes cannot be kept"):
+        index.add(paths, {"rank": np.float32(1)})
     assert len(index.search(WORDS, where="attributes->>'$.rank' = 100")) == 1
 
 
 def test_only_files_are_added_and_each_once(index, few, picture):
     path = few / "000.png"
     assert index.add([path, str(path), path]).new == 1
-    with pytest.raises(TypeError, match="is no file"):
-        index.add([picture(80, 80)])
+    for no_file in (picture(80, 80), np.zeros((8, 8, 3), np.uint8), b"bytes", 7):
+        for given in (no_file, [no_file]):
+            with pytest.raises(TypeError, match="is no file"):
+                index.add(given)
     with pytest.raises(FileNotFoundError):
         index.add(few / "nowhere")
+
+
+def test_what_is_given_twice_keeps_its_position_and_its_attributes(index, few):
+    (few / "broken.png").write_bytes(b"no picture")
+    given = [few / "000.png", few / ".." / "few" / "001.png", few / "001.png"]
+    given = [given[0], given[0], few / "broken.png", *given[1:]]
+    added = index.add(given, [{"place": place} for place in range(5)])
+    assert [one.index for one in added.skipped] == [2]
+    places = {hit.path.name: hit.attributes["place"] for hit in index.search(WORDS)}
+    assert places["000.png"] == 0
 
 
 def test_what_was_added_before_an_interruption_is_kept(index, few, monkeypatch):
@@ -193,6 +206,15 @@ def test_deleted_pictures_are_not_found_and_their_files_stay(index, few):
             index.delete(**wrong)
 
 
+@pytest.mark.parametrize("wrong", [1.7, "1", True, None])
+def test_only_ids_are_deleted(index, few, wrong):
+    index.add(few)
+    with pytest.raises(TypeError, match="is no id of a picture"):
+        index.delete(ids=[2, wrong])
+    assert len(index) == 8
+    assert index.delete(ids=np.array([2, 3])) == 2
+
+
 def test_missing_files_are_forgotten_unless_all_are_missing(index, few):
     index.add(few)
     (few / "000.png").unlink()
@@ -201,6 +223,21 @@ def test_missing_files_are_forgotten_unless_all_are_missing(index, few):
     shutil.rmtree(few)
     with pytest.raises(FileNotFoundError, match="their disk"):
         index.forget_missing()
+    assert len(index) == 7
+
+
+def test_what_cannot_be_looked_at_is_not_forgotten(index, few, monkeypatch):
+    index.add(few)
+    (few / "001.png").unlink()
+    real = os.stat
+
+    def stat(path, **options):
+        if os.fsencode(path).endswith(b"000.png"):
+            raise PermissionError(13, "Permission denied")
+        return real(path, **options)
+
+    monkeypatch.setattr(os, "stat", stat)
+    assert index.forget_missing() == 1
     assert len(index) == 7
 
 
@@ -362,6 +399,7 @@ def test_a_weight_of_all_or_nothing_is_a_search_by_one(opened, photographs):
     [
         ({}, ValueError, "needs words"),
         ({"words": WORDS, "k": 0}, ValueError, "k=0"),
+        ({"words": WORDS, "k": float("nan")}, ValueError, "k=nan"),
         ({"words": ["a", "b"]}, TypeError, "a list"),
         ({"picture": 4000}, KeptError, "no picture of id 4000"),
         ({"words": WORDS, "picture": 1, "weight": 2}, ValueError, "weight=2"),
@@ -370,6 +408,8 @@ def test_a_weight_of_all_or_nothing_is_a_search_by_one(opened, photographs):
         ({"words": WORDS, "where": "width > "}, WhereError, "condition of SQL over the columns"),
         ({"words": WORDS, "where": "id IN (SELECT id FROM vectors)"}, WhereError, "columns id"),
         ({"words": WORDS, "where": "width > ?"}, WhereError, "width > ?"),
+        ({"words": WORDS, "where": "id = ?", "params": [10**30]}, WhereError, "too large"),
+        ({"picture": Image.new("RGB", (1, 9000))}, ImageError, "picture: would be scaled to"),
     ],
 )
 def test_a_query_that_cannot_be_answered_is_refused_with_a_sentence(opened, query, error, says):

@@ -23,6 +23,7 @@ from dinov2_helpers.techniques.foreground import (
 )
 from dinov2_helpers.techniques.inputs import NotFittedError
 from dinov2_helpers.techniques.mask_probe import LinearProbe, best_threshold, shares_of
+from dinov2_helpers.techniques.mask_sources import MaskSource, NoMaskError
 from dinov2_helpers.techniques.things import crop, find_things
 
 
@@ -276,6 +277,24 @@ def test_files_of_masks_go_by_name_and_bad_ones_are_skipped(tiny, scenes, truths
     predicted = found.predict(tmp_path / "pictures")
     assert predicted.names == ("0.png", "1.png", "2.png", "3.png", "4.png")
     assert [one.name for one in predicted.skipped] == ["bad.png"]
+
+
+def test_pictures_of_one_name_have_masks_of_their_own(tmp_path):
+    for name in ("left/0", "right/0", "right/1"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        mask = Image.new("L", (6, 4))
+        mask.paste(255, (0, 0, 3, 4) if name == "left/0" else (3, 0, 6, 4))
+        mask.save(tmp_path / f"{name}_mask.png")
+    pictures = [f"{name}.jpg" for name in ("left/0", "right/0", "right/1")]
+    nested = MaskSource(tmp_path)
+    nested.expect(pictures)
+    assert [bool(nested.read(0, name, (6, 4))[0, 0]) for name in pictures] == [True, False, False]
+    flat = MaskSource(tmp_path / "right")
+    flat.expect(pictures)
+    assert flat.read(2, "right/1.jpg", (6, 4)).any()
+    for name in pictures[:2]:
+        with pytest.raises(NoMaskError, match="0_mask may be the mask of any of several pictures"):
+            flat.read(0, name, (6, 4))
 
 
 def test_what_is_to_be_said_of_pictures_is_said(segmenter, scenes, tmp_path, caplog):

@@ -144,7 +144,8 @@ def run_search(args: Namespace, session: Session) -> dict[str, Any]:
             f"{store} holds no index: make one first, dinov2 index PICTURES --out {store}"
         )
     if args.sheet:
-        output_file(args.sheet, force=args.force)
+        asked = [local_path(args.picture)] if args.picture else []
+        output_file(args.sheet, force=args.force, pictures=asked)
     models = _models(args, names, words=bool(args.words))
     with ImageIndex.open(args.store, *models) as index:
         hits = index.search(args.words or None, args.picture, args.k, where=args.where)

@@ -9,8 +9,8 @@ import os
 import re
 import stat
 import warnings
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -123,6 +123,19 @@ def local_path(path: str | os.PathLike[str] | os.PathLike[bytes] | bytes) -> Pat
     # Path's own `expanduser` fails on the name of an unknown user
     meant = (text, os.path.expanduser(text), slashed, os.path.expanduser(slashed))
     return Path(next(filter(os.path.lexists, meant), meant[1]))
+
+
+def shared_last_parts(paths: Iterable[str]) -> set[str]:
+    """Return the last parts of paths that several of them have, in folders of their own.
+
+    What goes by such a name alone may belong to any of them.
+
+    Example:
+        >>> shared_last_parts(["left/0", "right/0", "right/1"])
+        {'0'}
+    """
+    counts = Counter(path.rpartition("/")[2] for path in set(paths))
+    return {name for name, n in counts.items() if n > 1}
 
 
 def list_images(folder: str | os.PathLike[str]) -> Listing:

@@ -435,15 +435,17 @@ class AnomalyDetector:
             ModelError: The model cannot be loaded.
         """
         kept = load_object(folder, KIND)
-        found = cls(kept.model("dinov2", dinov2), **kept.settings["settings"])
-        learned, arrays = kept.settings["learned"], kept.arrays
-        found.n_good_, found.skipped_ = learned["n_good"], ()
-        found.same_place_, found._calibrated = learned["same_place"], learned["calibrated"]
-        found.held_out_, found._peaks = arrays["held_out"], arrays["peaks"]
-        found._turn = arrays.get("turn")
-        found._memory = found._remembered(arrays)
-        found._set_thresholds()
-        return found
+        model = kept.model("dinov2", dinov2)
+        with kept.understood():
+            found = cls(model, **kept.settings["settings"])
+            learned, arrays = kept.settings["learned"], kept.arrays
+            found.n_good_, found.skipped_ = learned["n_good"], ()
+            found.same_place_, found._calibrated = learned["same_place"], learned["calibrated"]
+            found.held_out_, found._peaks = arrays["held_out"], arrays["peaks"]
+            found._turn = arrays.get("turn")
+            found._memory = found._remembered(arrays)
+            found._set_thresholds()
+            return found
 
     def get_params(self) -> dict[str, Any]:
         """Return the settings by name, all but the model."""

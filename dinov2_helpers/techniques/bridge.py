@@ -381,17 +381,19 @@ class Bridge:
             ModelError: A recorded model cannot be loaded.
         """
         kept = load_object(folder, KIND)
-        settings = dict(kept.settings)
-        learned, held_out = settings.pop("learned"), settings.pop("held_out")
         words = cast(Clip | Lit, kept.model("clip", clip))
-        loaded = cls(kept.model("dinov2", dinov2), words, **settings)
-        for name, value in learned.items():
-            setattr(loaded, name, value)
-        loaded.held_out_ = dict(zip(loaded.strengths, held_out, strict=True))
-        loaded.skipped_ = ()
-        loaded.matrix_ = kept.arrays["matrix"]
-        loaded.offset_ = kept.arrays["offset"]
-        loaded.context_ = kept.arrays["context"]
+        model = kept.model("dinov2", dinov2)
+        with kept.understood():
+            settings = dict(kept.settings)
+            learned, held_out = settings.pop("learned"), settings.pop("held_out")
+            loaded = cls(model, words, **settings)
+            for name, value in learned.items():
+                setattr(loaded, name, value)
+            loaded.held_out_ = dict(zip(loaded.strengths, held_out, strict=True))
+            loaded.skipped_ = ()
+            loaded.matrix_ = kept.arrays["matrix"]
+            loaded.offset_ = kept.arrays["offset"]
+            loaded.context_ = kept.arrays["context"]
         try:
             loaded.ground_ = Ground.from_arrays(kept.arrays)
         except KeyError:

@@ -354,28 +354,30 @@ class DepthHead:
             ModelError: The model cannot be loaded.
         """
         kept = load_object(folder, KIND)
-        head = cls(kept.model("dinov2", dinov2), **kept.settings["constructor"])
-        learned, arrays = kept.settings["learned"], kept.arrays
-        head.range_ = (learned["range"][0], learned["range"][1])
-        head.focal_, head.n_pictures_ = learned["focal"], learned["n_pictures"]
-        head.penalty_ = None if learned["penalty"] is None else Penalty(*learned["penalty"])
-        head.skipped_ = tuple(Skipped(*one) for one in learned["skipped"])
-        head._familiar = Familiar(arrays["mean"], arrays["whiten"], learned["limit"])
-        if head.head == "ridge":
-            head._line = Line(arrays["weights"], float(arrays["intercept"]))
-        else:
-            import torch
+        model = kept.model("dinov2", dinov2)
+        with kept.understood():
+            head = cls(model, **kept.settings["constructor"])
+            learned, arrays = kept.settings["learned"], kept.arrays
+            head.range_ = (learned["range"][0], learned["range"][1])
+            head.focal_, head.n_pictures_ = learned["focal"], learned["n_pictures"]
+            head.penalty_ = None if learned["penalty"] is None else Penalty(*learned["penalty"])
+            head.skipped_ = tuple(Skipped(*one) for one in learned["skipped"])
+            head._familiar = Familiar(arrays["mean"], arrays["whiten"], learned["limit"])
+            if head.head == "ridge":
+                head._line = Line(arrays["weights"], float(arrays["intercept"]))
+            else:
+                import torch
 
-            prefix = "network."
-            state = {
-                name.removeprefix(prefix): torch.from_numpy(value)
-                for name, value in arrays.items()
-                if name.startswith(prefix)
-            }
-            head._network = head._new_network(np.zeros(BINS[head.head], np.float32))
-            head._network.load_state_dict(state)
-            head._network.eval()
-        return head
+                prefix = "network."
+                state = {
+                    name.removeprefix(prefix): torch.from_numpy(value)
+                    for name, value in arrays.items()
+                    if name.startswith(prefix)
+                }
+                head._network = head._new_network(np.zeros(BINS[head.head], np.float32))
+                head._network.load_state_dict(state)
+                head._network.eval()
+            return head
 
     # What is inside
 

@@ -13,7 +13,7 @@ from ..extraction import Features, Skipped
 from ..extraction.sources import is_one_picture, name_sources
 from ..pictures.annotations import read_depth
 from ..pictures.decode import ImageError, upright_size
-from ..pictures.files import list_images, local_path, printable
+from ..pictures.files import list_images, local_path, printable, shared_last_parts
 from ..samples import Scenes
 
 log = logging.getLogger("dinov2_helpers")
@@ -123,8 +123,12 @@ def _of_folder(folder: Any, names: Sequence[str]) -> dict[str, Any]:
         path.relative_to(root).with_suffix("").as_posix(): path for path in list_images(root).paths
     }
     stems = {name: os.path.splitext(name.replace("\\", "/"))[0] for name in names}
-    last = {name: stem.rsplit("/", 1)[-1] for name, stem in stems.items()}
-    found = {name: by_stem.get(stems[name], by_stem.get(last[name])) for name in names}
+    shared = shared_last_parts(stems.values())  # a map of that name may be that of any of them
+    last = {name: stem.rpartition("/")[2] for name, stem in stems.items()}
+    found = {
+        name: by_stem.get(stems[name], None if last[name] in shared else by_stem.get(last[name]))
+        for name in names
+    }
     return {name: path for name, path in found.items() if path is not None}
 
 

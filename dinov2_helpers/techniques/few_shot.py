@@ -15,7 +15,7 @@ from .keeping import load_object, save_object
 from .naming import probabilities
 from .neighbours import search, vote
 from .promise import Promise
-from .vectors import Reading, Vectors, labels_for, unit, vectors_of
+from .vectors import Reading, Vectors, classes_of, labels_for, unit, vectors_of
 
 Head = Literal["mean", "knn", "logistic"]
 KIND = "few-shot"
@@ -99,11 +99,12 @@ class FewShot(Classifier):
 
         Raises:
             FileNotFoundError, TypeError, ValueError: As `extract_features`.
-            ValueError: Another number of labels than of pictures, or a single class.
+            ValueError: Another number of labels than of pictures, one is missing, or all are of a
+                single class.
         """
         found = self._read(pictures)
         self.labels_ = labels_for(found, labels)
-        self.classes_, self._class_of_ = np.unique(self.labels_, return_inverse=True)
+        self.classes_, self._class_of_ = classes_of(self.labels_)
         if len(self.classes_) < 2:
             raise ValueError(f"all pictures are {self.classes_.tolist()}: give two classes or more")
         self.gallery_ = unit(found.vectors)
@@ -187,22 +188,24 @@ class FewShot(Classifier):
             ModelError: The recorded model cannot be loaded.
         """
         kept = load_object(folder, KIND)
-        settings = dict(kept.settings)
-        classes, smallest = settings.pop("classes"), settings.pop("smallest")
-        promise = settings.pop("promise")
-        loaded = cls(kept.model("dinov2", dinov2), **settings)
-        loaded.classes_ = np.array(classes)
-        loaded._smallest_ = smallest
-        loaded.promise_ = Promise(**promise) if promise else None
-        loaded._class_of_ = kept.arrays["class_of"]
-        loaded.labels_ = loaded.classes_[loaded._class_of_]
-        loaded.gallery_ = kept.arrays["gallery"]
-        loaded.means_ = kept.arrays["means"]
-        loaded.skipped_ = ()
-        if loaded.head == "logistic":
-            loaded.coefficients_ = kept.arrays["coefficients"]
-            loaded.intercepts_ = kept.arrays["intercepts"]
-        return loaded
+        model = kept.model("dinov2", dinov2)
+        with kept.understood():
+            settings = dict(kept.settings)
+            classes, smallest = settings.pop("classes"), settings.pop("smallest")
+            promise = settings.pop("promise")
+            loaded = cls(model, **settings)
+            loaded.classes_ = np.array(classes)
+            loaded._smallest_ = smallest
+            loaded.promise_ = Promise(**promise) if promise else None
+            loaded._class_of_ = kept.arrays["class_of"]
+            loaded.labels_ = loaded.classes_[loaded._class_of_]
+            loaded.gallery_ = kept.arrays["gallery"]
+            loaded.means_ = kept.arrays["means"]
+            loaded.skipped_ = ()
+            if loaded.head == "logistic":
+                loaded.coefficients_ = kept.arrays["coefficients"]
+                loaded.intercepts_ = kept.arrays["intercepts"]
+            return loaded
 
     def _read(self, pictures: Any) -> Vectors:
         reading = Reading(self.pooling, self.size, self.cache, self.progress)

@@ -265,11 +265,13 @@ class Guide:
             ModelError: The model of the recorded name cannot be loaded.
         """
         kept = load_object(folder, KIND)
-        settings = dict(kept.settings)
-        targets = Targets(kept.arrays, settings["size"], tuple(settings.pop("names")))
-        settings["features"] = tuple(settings["features"])
-        settings["when"] = tuple(settings["when"])
-        return cls(kept.model("dinov2", dinov2), targets, **settings)
+        model = kept.model("dinov2", dinov2)
+        with kept.understood():
+            settings = dict(kept.settings)
+            targets = Targets(kept.arrays, settings["size"], tuple(settings.pop("names")))
+            settings["features"] = tuple(settings["features"])
+            settings["when"] = tuple(settings["when"])
+            return cls(model, targets, **settings)
 
 
 def _size_of(pipeline: Any, height: int | None, width: int | None) -> tuple[int, int]:

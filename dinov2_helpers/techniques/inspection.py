@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from .. import measure
 from ..measure import Interval
 from ..pictures import ImageError, list_images, printable, read_mask
-from ..pictures.files import local_path
+from ..pictures.files import local_path, shared_last_parts
 
 log = logging.getLogger("dinov2_helpers")
 
@@ -144,12 +144,29 @@ def read_layout(folder: str | os.PathLike[str], flawed: Iterable[str] = ()) -> L
     root = local_path(folder)
     parts = {path.relative_to(root).parts: path for path in list_images(root).paths}
     train = [path for part, path in parts.items() if part[:2] == ("train", "good")]
+    # by kind and name below its folder: spot and "a/0" of ground_truth/spot/a/0_mask.png
     masks = {
-        (part[1], path.stem.removesuffix("_mask")): path
+        (part[1], "/".join((*part[2:-1], path.stem.removesuffix("_mask")))): path
         for part, path in parts.items()
         if part[0] == "ground_truth" and len(part) > 2
     }
-    tested = [(part[1], path) for part, path in parts.items() if part[0] == "test" and part[2:]]
+    below = {
+        path: (part[1], "/".join((*part[2:-1], path.stem)))
+        for part, path in parts.items()
+        if part[0] == "test" and part[2:]
+    }
+    tested = [(kind, path) for path, (kind, _) in below.items()]
+    shared = {
+        kind: shared_last_parts(name for one, name in below.values() if one == kind)
+        for kind in {kind for kind, _ in tested}
+    }
+
+    def mask_of(path: Path) -> Path | None:
+        kind, name = below[path]
+        # a mask without folders, of a picture in some, must be of no other
+        alone = None if path.stem in shared[kind] else masks.get((kind, path.stem))
+        return masks.get((kind, name), alone)
+
     if not tested:
         raise FileNotFoundError(f"{printable(root)}: no picture in test/good or test/KIND")
     kinds = tuple(kind for kind, _ in tested)
@@ -159,7 +176,7 @@ def read_layout(folder: str | os.PathLike[str], flawed: Iterable[str] = ()) -> L
         test=[path for _, path in tested],
         kinds=kinds,
         flaws=tuple(sorted((labelled & set(kinds)) - {"good"})),
-        masks=tuple(masks.get((kind, path.stem)) for kind, path in tested),
+        masks=tuple(mask_of(path) for _, path in tested),
     )
 
 

@@ -9,7 +9,8 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -41,12 +42,14 @@ class Kept:
         settings: What was saved as JSON.
         arrays: What was saved as arrays, by name.
         models: Name and fingerprint of each model, by its role, such as "dinov2".
+        kind: What it is, as for `save_object`.
     """
 
     folder: Path
     settings: dict[str, Any]
     arrays: dict[str, NDArray[Any]]
     models: dict[str, dict[str, str]]
+    kind: str = "object"
 
     def model(self, role: str, given: AnyModel | None = None) -> AnyModel:
         """Return the model that features have to come from.
@@ -59,6 +62,8 @@ class Kept:
             KeptError: It is another model, has other weights, or prepares pictures differently.
             ModelError: The model of the recorded name cannot be loaded.
         """
+        if role not in self.models:
+            raise KeptError(f"{self.folder} does not say with which {role} it was made")
         wanted = self.models[role]
         model = _load(role, wanted["name"]) if given is None else given
         if _fingerprint(model) != wanted["fingerprint"]:
@@ -68,6 +73,17 @@ class Kept:
                 "version of this package. Give the model that it was made with, or fit it again."
             )
         return model
+
+    @contextmanager
+    def understood(self) -> Iterator[None]:
+        """Raise a KeptError where what is kept lacks something, or is not of this version.
+
+        Only what is made of settings and arrays stands inside, and no argument of a reader's.
+        """
+        try:
+            yield
+        except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+            raise KeptError(f"{self.folder} cannot be read as a {self.kind}: {error!r}") from error
 
 
 def save_object(
@@ -110,7 +126,8 @@ def save_object(
     }
     text = json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     write_whole(path / arrays_name, content)
-    write_whole(path / f"{kind}.json", text.encode())
+    # bytes of names that are no text, as os.fsdecode keeps them, become JSON's own escapes
+    write_whole(path / f"{kind}.json", text.encode("utf-8", "backslashreplace"))
     for older in path.glob(f"{kind}-*.safetensors"):
         if older.name != arrays_name:
             older.unlink(missing_ok=True)
@@ -139,7 +156,11 @@ def load_object(folder: str | os.PathLike[str], kind: str) -> Kept:
         content = (path / name).read_bytes()
         if hashlib.sha256(content).hexdigest() != record["sha256"]:
             raise KeptError(f"{path / name} is damaged: its content has changed. Save it again.")
-        return Kept(path, record["settings"], load(content), record["models"])
+        models = {
+            str(role): {key: str(model[key]) for key in ("name", "fingerprint")}
+            for role, model in record["models"].items()
+        }
+        return Kept(path, dict(record["settings"]), load(content), models, kind)
     except (OSError, ValueError, TypeError, KeyError, AttributeError, SafetensorError) as error:
         raise KeptError(f"{path} cannot be read as a {kind}: {error!r}") from error
 

@@ -1,7 +1,7 @@
 """Which mask belongs to which picture: by order, or by name."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 from ..extraction import Skipped
 from ..pictures.annotations import read_mask
 from ..pictures.decode import ImageError
-from ..pictures.files import list_images, local_path
+from ..pictures.files import list_images, local_path, printable, shared_last_parts
 from .dense import Dense
 from .things import Bools
 
@@ -35,6 +35,7 @@ class MaskSource:
 
     def __init__(self, masks: Any) -> None:
         self.by_name: dict[str, Any] | None = None
+        self.shared: set[str] = set()  # names without folder of several pictures
         if isinstance(masks, str | os.PathLike):
             root = local_path(masks)
             listed = list_images(root).paths
@@ -45,6 +46,10 @@ class MaskSource:
             self.in_order = masks
         else:
             raise TypeError(f"{type(masks).__name__} holds no masks: give a folder, list or dict")
+
+    def expect(self, names: Iterable[str]) -> None:
+        """Take note of the names of all pictures: which of them only their folders tell apart."""
+        self.shared = shared_last_parts(map(_stem, names))
 
     def check_number(self, n_pictures: int) -> None:
         """Raise a ValueError if there is not one for each picture, where their order tells."""
@@ -79,10 +84,17 @@ class MaskSource:
     def _named(self, name: str) -> Any:
         assert self.by_name is not None
         stem = _stem(name)
-        for candidate in (stem, PurePath(stem).name):
+        last = PurePath(stem).name
+        for candidate in (stem, last):
             for ending in ENDINGS:
-                if candidate + ending in self.by_name:
-                    return self.by_name[candidate + ending]
+                if candidate + ending not in self.by_name:
+                    continue
+                if candidate != stem and last in self.shared:
+                    raise NoMaskError(
+                        f"{printable(last + ending)} may be the mask of any of several pictures of "
+                        "that name: put masks into folders that are called as those of the pictures"
+                    )
+                return self.by_name[candidate + ending]
         return None
 
 
@@ -99,6 +111,7 @@ def truths_of(
 ) -> dict[int, Bools]:
     """Return the masks of pictures by position in the input; those without are skipped."""
     truths = {}
+    masks.expect(one.name for one in (*found, *skipped))
     for one in found:
         try:
             truths[one.index] = masks.read(one.index, one.name, one.size[::-1])

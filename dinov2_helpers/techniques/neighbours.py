@@ -16,7 +16,7 @@ from .keeping import load_object, save_object
 from .matching import Matches, correspondences
 from .patch_colours import PatchColours, pca_rgb
 from .promise import Promise
-from .vectors import Reading, Vectors, labels_for, unit, vectors_of
+from .vectors import Reading, Vectors, classes_of, labels_for, unit, vectors_of
 
 __all__ = [
     "KnnClassifier",
@@ -190,11 +190,11 @@ class KnnClassifier(Classifier):
 
         Raises:
             FileNotFoundError, TypeError, ValueError: As `extract_features`.
-            ValueError: Another number of labels than of pictures.
+            ValueError: Another number of labels than of pictures, or one is missing.
         """
         found = self._read(pictures)
         self.labels_ = labels_for(found, labels)
-        self.classes_, self._class_of_ = np.unique(self.labels_, return_inverse=True)
+        self.classes_, self._class_of_ = classes_of(self.labels_)
         self.gallery_ = unit(found.vectors)
         self.names_ = found.names
         self.skipped_ = found.skipped
@@ -259,17 +259,19 @@ class KnnClassifier(Classifier):
             ModelError: The recorded model cannot be loaded.
         """
         kept = load_object(folder, KIND)
-        of = kept.settings
-        settings = {name: of[name] for name in ("k", "temperature", "pooling", "size")}
-        loaded = cls(kept.model("dinov2", dinov2), **settings)
-        loaded.classes_ = np.array(of["classes"])
-        loaded._class_of_ = kept.arrays["class_of"]
-        loaded.labels_ = loaded.classes_[loaded._class_of_]
-        loaded.gallery_ = kept.arrays["gallery"]
-        loaded.names_ = tuple(of["names"])
-        loaded.skipped_ = ()
-        loaded.promise_ = Promise(**of["promise"]) if of["promise"] else None
-        return loaded
+        model = kept.model("dinov2", dinov2)
+        with kept.understood():
+            of = kept.settings
+            settings = {name: of[name] for name in ("k", "temperature", "pooling", "size")}
+            loaded = cls(model, **settings)
+            loaded.classes_ = np.array(of["classes"])
+            loaded._class_of_ = kept.arrays["class_of"]
+            loaded.labels_ = loaded.classes_[loaded._class_of_]
+            loaded.gallery_ = kept.arrays["gallery"]
+            loaded.names_ = tuple(of["names"])
+            loaded.skipped_ = ()
+            loaded.promise_ = Promise(**of["promise"]) if of["promise"] else None
+            return loaded
 
     def _read(self, pictures: Any) -> Vectors:
         reading = Reading(self.pooling, self.size, self.cache, self.progress)

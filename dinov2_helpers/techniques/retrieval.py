@@ -17,9 +17,11 @@ from tqdm import tqdm
 from ..clip import Clip, load_clip
 from ..extraction import Embeddings, Features, Skipped, fingerprint, stream_features
 from ..extraction.result import Pooling
+from ..extraction.sources import is_one_picture
 from ..hashes import sha256_of
 from ..lit import Lit, project
 from ..models import Model, load_dinov2
+from ..pictures.decode import ImageError, open_image
 from ..pictures.files import LeftOut, describe_left_out, list_images, local_path, printable
 from .bridge import Bridge
 from .hits import Hit, Hits
@@ -266,7 +268,8 @@ class ImageIndex:
             pictures: A folder, the path of a picture, or many of these paths.
             attributes: What you know of the pictures, for `where` and for hits: a dict for all of
                 them, a list with one for each, or a function of the path. Known pictures get them
-                too. None: none for new ones, and those of known ones stay.
+                too; one that is given twice gets the first. None: none for new ones, and those of
+                known ones stay.
 
         Raises:
             FileNotFoundError: The folder does not exist or holds no picture.
@@ -277,8 +280,8 @@ class ImageIndex:
         given = _attributes_of(attributes, paths)
         counts = {"new": 0, "renewed": 0, "known": 0}
         skipped = list[Skipped]()
-        numbered = iter(zip(range(len(paths)), paths, given, strict=True))
-        with tqdm(total=len(paths), disable=_disabled(self.progress)) as bar:
+        numbered = _each_once(paths, given)
+        with tqdm(total=len(set(paths)), disable=_disabled(self.progress)) as bar:
             while batch := list(islice(numbered, BATCH)):
                 self._add_batch(batch, counts, skipped)
                 bar.update(len(batch))
@@ -401,6 +404,7 @@ class ImageIndex:
             How many there were.
 
         Raises:
+            TypeError: An id that is no whole number.
             WhereError: As `Store.select`.
             ValueError: Neither of the two, or both.
         """
@@ -409,16 +413,21 @@ class ImageIndex:
         if ids is None:
             assert where is not None
             ids = self.store.select(where, params).tolist()
-        return self.store.delete(ids)
+        wanted = list(ids)
+        if others := [one for one in wanted if not _is_whole(one)]:
+            raise TypeError(f"ids: {others[0]!r} is no id of a picture, which is a whole number")
+        return self.store.delete(wanted)
 
     def forget_missing(self) -> int:
         """Delete the pictures whose files are gone; return how many.
+
+        One whose folder cannot be looked into now is not known to be gone.
 
         Raises:
             FileNotFoundError: None of the files is there, as if their disk were not.
         """
         paths = self.store.paths()
-        gone = [number for number, path in paths if not os.path.exists(path)]
+        gone = [number for number, path in paths if _is_gone(path)]
         if gone and len(gone) == len(paths):
             raise FileNotFoundError(
                 f"none of the {len(gone)} pictures is there, such as {printable(paths[0][1])}: is "
@@ -480,18 +489,18 @@ class ImageIndex:
         Raises:
             TypeError, ValueError: Neither words nor picture; a text that is too long.
             WhereError: As `Store.select`.
-            ImageError: The picture cannot be read.
+            ImageError: The picture cannot be read, or gives no features.
             KeptError: No picture has the id.
         """
-        if k < 1:
-            raise ValueError(f"k={k}: it must be 1 or more")
+        if not _is_whole(k) or k < 1:
+            raise ValueError(f"k={k}: it must be a whole number, 1 or more")
         if words is not None and not isinstance(words, str):
             raise TypeError(f"words is a {type(words).__name__}; a picture goes into picture=...")
         if words is None and picture is None:
             raise ValueError("a search needs words, picture=..., or both")
         allowed = None if where is None else self.store.select(where, params)
         parts = self._parts(words, picture, bridge, weight)
-        own = int(picture) if _is_id(picture) else None
+        own = int(picture) if _is_whole(picture) else None
         ids, scores = _fused(parts, k + (own is not None), allowed)
         found = [(i, s) for i, s in zip(ids.tolist(), scores.tolist(), strict=True) if i != own]
         return self._hits(found[:k], words or "")
@@ -517,14 +526,15 @@ class ImageIndex:
         return [part for part in parts if part.weight > 0] if len(parts) > 1 else parts
 
     def _picture_vector(self, space: Space, picture: Any) -> NDArray[np.float32]:
-        if _is_id(picture):
+        if _is_whole(picture):
             place = int(np.searchsorted(space.ids, picture))
             if place == len(space) or space.ids[place] != picture:
                 raise KeptError(f"{self.store.folder} holds no picture of id {picture}")
             return space.vectors[place].copy()
-        from ..pictures.decode import open_image
-
-        features = self._look([open_image(picture)])
+        name = os.fsdecode(picture) if isinstance(picture, str | os.PathLike) else "picture"
+        features = self._look({name: open_image(picture)})
+        if not len(features):  # it was read, and gives no features
+            raise ImageError(name, features.skipped[0].reason)
         return _parts_of(features.pooled("both"), self.by)[0]
 
     def _space(self, name: str) -> Space:
@@ -677,7 +687,7 @@ def _projected(lit: Lit, features: Features) -> NDArray[np.float32]:
 
 
 def _paths_of(pictures: Any) -> tuple[list[Path], tuple[LeftOut, ...]]:
-    """Return the absolute paths of pictures, each once, and what is left out of a folder."""
+    """Return the absolute paths of pictures, and what is left out of a folder."""
     left_out: tuple[LeftOut, ...] = ()
     pictures = getattr(pictures, "images", pictures)  # of Scenes
     if isinstance(pictures, str | os.PathLike):
@@ -686,16 +696,28 @@ def _paths_of(pictures: Any) -> tuple[list[Path], tuple[LeftOut, ...]]:
             pictures = [path]
         else:
             pictures, left_out = list_images(path)
-    paths = dict[Path, None]()  # a set that keeps the order
-    for one in pictures:
+    several = isinstance(pictures, Iterable) and not is_one_picture(pictures)
+    paths = list[Path]()
+    for one in pictures if several else [pictures]:
         if not isinstance(one, str | os.PathLike):
             raise TypeError(
                 f"{type(one).__name__} is no file: an index holds the paths of pictures"
             )
-        paths[local_path(one).absolute()] = None
+        paths.append(local_path(one).absolute())
     if left_out:
         log.warning("%s", describe_left_out(left_out))
-    return list(paths), left_out
+    return paths, left_out
+
+
+def _each_once(
+    paths: Sequence[Path], attributes: Iterable[Mapping[str, Any] | None]
+) -> Iterator[tuple[int, Path, Mapping[str, Any] | None]]:
+    """Yield pictures with their positions and attributes where they are given first."""
+    seen = set[Path]()
+    for place, (path, of_it) in enumerate(zip(paths, attributes, strict=True)):
+        if path not in seen:
+            seen.add(path)
+            yield place, path, of_it
 
 
 def _attributes_of(
@@ -719,6 +741,17 @@ def _unreadable(index: int, path: Path, error: OSError) -> Skipped:
     return Skipped(index, printable(path), reason)
 
 
+def _is_gone(path: bytes) -> bool:
+    """Say whether there is no such file, and not only no right or no connection to see it."""
+    try:
+        os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return False
+    return False
+
+
 def _record_of(model: Model | Lit) -> dict[str, str]:
     made = model.fingerprint() if isinstance(model, Lit) else fingerprint(model)
     return {"name": model.name, "fingerprint": made}
@@ -730,8 +763,8 @@ def _check_share(name: str, share: float) -> float:
     return float(share)
 
 
-def _is_id(picture: Any) -> bool:
-    return isinstance(picture, int | np.integer) and not isinstance(picture, bool)
+def _is_whole(number: Any) -> bool:
+    return isinstance(number, int | np.integer) and not isinstance(number, bool)
 
 
 def _disabled(progress: bool | None) -> bool | None:

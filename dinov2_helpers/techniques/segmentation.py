@@ -23,7 +23,7 @@ from .foreground import (
     threshold_without_masks,
 )
 from .inputs import NotFittedError
-from .keeping import KeptError, load_object, save_object
+from .keeping import load_object, save_object
 from .mask_probe import LinearProbe, best_threshold, choose, shares_of
 from .mask_sources import MaskSource, truths_of
 from .refine import as_record, from_record, lab_of, refinement, refining_size
@@ -533,10 +533,11 @@ class Segmenter:
             KeptError: There is none, it is damaged, or the model is another.
         """
         kept = load_object(folder, KIND)
-        try:
+        model = kept.model("dinov2", dinov2)
+        with kept.understood():
             settings, fitted = dict(kept.settings["settings"]), kept.settings["fitted"]
             settings["refine"] = from_record(settings["refine"])
-            found = cls(kept.model("dinov2", dinov2), **settings)
+            found = cls(model, **settings)
             found.method_ = fitted["method"]
             facet, layer = fitted["kind"]
             found.kind_ = Kind(facet, int(layer))
@@ -544,8 +545,6 @@ class Segmenter:
             found.tried_, found.n_pictures_ = fitted["tried"], int(fitted["n_pictures"])
             found.skipped_ = ()
             found.scorer_ = _scorer(found.method_, kept.arrays)
-        except (KeyError, TypeError, ValueError) as error:
-            raise KeptError(f"{folder} cannot be read as a {KIND}: {error!r}") from error
         return found
 
     def _check_fitted(self) -> None:

@@ -233,7 +233,9 @@ class Store:
             Their ids, in the order of the entries.
 
         Raises:
-            ValueError: Vectors that are not finite, or of another length than those in it.
+            TypeError: Attributes that JSON cannot hold.
+            ValueError: Vectors that are not finite, or of another length than those in it; or NaN
+                among attributes.
         """
         blobs = [(self._blob(one, "dinov2"), self._blob(one, "clip")) for one in entries]
         ids = list[int]()
@@ -241,7 +243,7 @@ class Store:
             self._check_lengths(connection, blobs)
             state = self._next_state(connection)
             for one, (dinov2, clip) in zip(entries, blobs, strict=True):
-                text = json.dumps(dict(one.attributes), ensure_ascii=False, allow_nan=False)
+                text = _json_of(one.attributes, one.name)
                 facts = (one.size, one.mtime_ns, one.sha256, one.width, one.height, text, state)
                 ((number,),) = connection.execute(_WRITE_FILE, (one.path, one.name, *facts))
                 connection.execute(
@@ -272,10 +274,7 @@ class Store:
 
     def set_attributes(self, attributes: Mapping[int, Mapping[str, Any]]) -> None:
         """Replace the attributes of pictures, by id, in one transaction."""
-        texts = [
-            (json.dumps(dict(of), ensure_ascii=False, allow_nan=False), number)
-            for number, of in attributes.items()
-        ]
+        texts = [(_json_of(of, f"picture {number}"), number) for number, of in attributes.items()]
         with self._transaction() as connection:
             connection.executemany("UPDATE files SET attributes = ? WHERE id = ?", texts)
 
@@ -393,7 +392,7 @@ class Store:
                 query = f"SELECT id FROM pictures WHERE ({where}\n) ORDER BY id"
                 rows = self._reader.execute(query, tuple(params)).fetchall()
                 return np.array([number for (number,) in rows], np.int64)
-            except (sqlite3.Error, sqlite3.Warning, ValueError, TypeError) as error:
+            except (sqlite3.Error, sqlite3.Warning, ValueError, TypeError, OverflowError) as error:
                 raise WhereError(
                     f"where={where!r}: {error}. It is a condition of SQL over the columns "
                     f"{', '.join(COLUMNS)}, such as \"width > 500 AND attributes->>'$.brand' = ?\""
@@ -406,6 +405,17 @@ class Store:
                 self._reader.close()
                 self._reader = None
             self._connection.close()
+
+
+def _json_of(attributes: Mapping[str, Any], name: str) -> str:
+    """Return attributes as text; an error names the picture."""
+    try:
+        text = json.dumps(dict(attributes), ensure_ascii=False, allow_nan=False)
+        # bytes of names that are no text, as os.fsdecode keeps them, become JSON's own escapes
+        return text.encode("utf-8", "backslashreplace").decode()
+    except (TypeError, ValueError) as error:
+        text = f"{name}: its attributes cannot be kept as JSON: {error}"
+        raise (TypeError if isinstance(error, TypeError) else ValueError)(text) from error
 
 
 def _connect(path: Path, mode: str) -> sqlite3.Connection:

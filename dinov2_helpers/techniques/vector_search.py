@@ -285,7 +285,7 @@ class Space:
             outside = rows[~cover.here[rows]]
         # among a few allowed ones that were met on the way the nearest need not be
         n, enough = (len(self), k) if selected is None else (len(selected), max(k, GRAPH_EFFORT))
-        found, scores = _search(built.index, query, enough, selected, effort=2 * k)
+        found, scores = _search(built.index, query, enough, selected, effort=2 * min(k, n))
         if len(found) < min(enough, n):
             return self._exactly(query, k, rows)
         ids, scores = built.ids[found[:k]], scores[:k]

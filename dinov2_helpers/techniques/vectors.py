@@ -109,10 +109,12 @@ def labels_for(found: Vectors, labels: Sequence[Any] | NDArray[Any] | None) -> N
     if labels is None:
         folders = [PurePosixPath(name).parent.name for name in found.names]
         if not all(folders):
-            lacking = found.names[folders.index("")]
+            lacking = printable(found.names[folders.index("")])
             raise ValueError(f"labels=None takes the folder for the label; {lacking} lies in none")
         return np.array(folders)
     given = np.asarray(labels)
+    if given.dtype.kind == "U" and not all(isinstance(one, str) for one in labels):
+        given = np.array(list(labels), object)  # numpy has made texts of numbers, and "nan" of NaN
     if given.shape == (len(found),):
         return given
     if given.shape == (len(found) + len(found.skipped),):
@@ -121,6 +123,34 @@ def labels_for(found: Vectors, labels: Sequence[Any] | NDArray[Any] | None) -> N
         f"labels of shape {given.shape} for {len(found) + len(found.skipped)} pictures, of which "
         f"{len(found)} could be used: give one for each"
     )
+
+
+def classes_of(labels: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    """Return the classes (K,) that labels name, sorted, and the class of each label, (N,).
+
+    Args:
+        labels: (N,).
+
+    Raises:
+        ValueError: A label is missing, as None or NaN; or they cannot be sorted.
+
+    Example:
+        >>> classes_of(np.array(["dog", "cat", "dog"]))[1].tolist()
+        [1, 0, 1]
+    """
+    given = labels.tolist()
+    missing = [i for i, one in enumerate(given) if one is None or (one != one) is not False]
+    if missing:
+        raise ValueError(
+            f"labels: {len(missing)} of {len(given)} are missing, the first of them that of number "
+            f"{missing[0]} ({given[missing[0]]}): leave out pictures without a label"
+        )
+    try:
+        classes, class_of = np.unique(labels, return_inverse=True)
+    except TypeError:
+        kinds = ", ".join(sorted({type(one).__name__ for one in given}))
+        raise ValueError(f"labels of several types, {kinds}: give all of them as text") from None
+    return classes, class_of
 
 
 def unit(vectors: NDArray[Any]) -> NDArray[np.float32]:

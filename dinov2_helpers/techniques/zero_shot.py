@@ -161,11 +161,13 @@ class ZeroShot(Classifier):
         kept = load_object(folder, KIND)
         of = kept.settings
         namer: Namer
-        if of["bridge"]:
+        if of.get("bridge"):
             namer = Bridge.load(folder, dinov2, clip)
         else:
             namer = cast(Clip | Lit, kept.model("clip", clip))
-        loaded = cls(namer, of["names"], templates=of["templates"], temperature=of["temperature"])
-        loaded._texts = kept.arrays["texts"]
-        loaded.promise_ = Promise(**of["promise"]) if of["promise"] else None
-        return loaded
+        with kept.understood():
+            how = {name: of[name] for name in ("templates", "temperature")}
+            loaded = cls(namer, of["names"], **how)
+            loaded._texts = kept.arrays["texts"]
+            loaded.promise_ = Promise(**of["promise"]) if of["promise"] else None
+            return loaded
