@@ -111,7 +111,7 @@ def truths_of(
 ) -> dict[int, Bools]:
     """Return the masks of pictures by position in the input; those without are skipped."""
     truths = {}
-    masks.expect(one.name for one in (*found, *skipped))
+    masks.expect([*(one.name for one in found), *(one.name for one in skipped)])
     for one in found:
         try:
             truths[one.index] = masks.read(one.index, one.name, one.size[::-1])
