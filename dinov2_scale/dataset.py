@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from .extractor import DamagedError, Extractor, Job, Made, Written, read_written
+from .extractor import DamagedError, Extractor, Job, Made, Written, length_of, read_written
 from .model import CODE_VERSION, Backend, Source, check_backend, fingerprint, locate_model
 from .parts import AT_ONCE, RECORD, Ids, Item, Listing, Part, cut, list_source, name_of
 from .stores import (
@@ -97,10 +97,10 @@ def extract_dataset(
     time (or the checksum that its store gives) is another. The source may have moved.
 
     The dataset has one file for each part and these columns: "id" (string), as `list_parts` says;
-    "cls", D float32, null where the picture cannot be read; with `patches` also "patches", as many
-    as h x w x D float32, row by row; "error" (string), why it cannot be read, else null; "stamp"
-    (string), size and time of the file that was read, null if none was; "again" (boolean), whether
-    the error is a passing one.
+    "cls", a list of D float32, null where the picture cannot be read; with `patches` also
+    "patches", a list of h x w x D float32, row by row; "error" (string), why it cannot be read,
+    else null; "stamp" (string), size and time of the file that was read, null if none was; "again"
+    (boolean), whether the error is a passing one.
 
     A lost connection, a time-out and the like are tried again after each of `retry_waits`. What
     fails then too is a row with `again`, or, of Parquet files, a row group without rows; the next
@@ -182,8 +182,8 @@ def read_features(file: Location) -> tuple[list[str], NDArray[np.float32]]:
     with fs.open(path) as opened:
         table = pq.read_table(opened, columns=["id", "cls", "error"])
     table = table.filter(table["error"].is_null())
-    cls = table["cls"].combine_chunks()
-    return table["id"].to_pylist(), cls.flatten().to_numpy().reshape(len(cls), cls.type.list_size)
+    numbers = table["cls"].combine_chunks().flatten().to_numpy()
+    return table["id"].to_pylist(), numbers.reshape(len(table), length_of(table.field("cls")))
 
 
 def survey(job: Job) -> list[Written]:

@@ -16,6 +16,7 @@ from .parts import AT_ONCE, Ids, Item, Part, bytes_column, read_ids
 from .stores import LASTING, WAITS, is_passing, log, open_place, patiently, write_whole
 
 CHUNK = 256  # pictures in memory at once
+LENGTH = b"length"  # in the metadata of a column: how many numbers each of its lists has
 ORIGIN = b"dinov2_scale_origin"  # in the metadata of a part's file: the row group it is made of
 
 
@@ -84,6 +85,11 @@ class StoreDownError(ConnectionError):
         >>> issubclass(StoreDownError, ConnectionError)  # what catches those catches this
         True
     """
+
+
+def length_of(field: pa.Field) -> int:
+    """Return how many numbers each list of a column of features has."""
+    return int(field.metadata[LENGTH])
 
 
 class DamagedError(ValueError):
@@ -281,16 +287,18 @@ class Extractor:
         return pa.concat_tables(tables).combine_chunks()
 
     def _schema(self) -> pa.Schema:
+        """Return the columns; lists have no fixed length, of which not all readers know nulls."""
         fields = [
             ("id", pa.string()),
-            ("cls", pa.list_(pa.float32(), self.model.dim)),
+            pa.field("cls", pa.list_(pa.float32()), metadata={LENGTH: str(self.model.dim)}),
             ("error", pa.string()),
             ("stamp", pa.string()),
             ("again", pa.bool_()),
         ]
         if self.job.patches:
             width = patch_numbers(self.model, self.job.settings.get("size"))
-            fields.insert(2, ("patches", pa.list_(pa.float32(), width)))
+            of_any_length = pa.large_list(pa.float32())
+            fields.insert(2, pa.field("patches", of_any_length, metadata={LENGTH: str(width)}))
         return pa.schema(fields)
 
     def _table(self, rows: list[Row], places: np.ndarray, found: Features | None) -> pa.Table:
@@ -299,11 +307,16 @@ class Extractor:
         missing[places] = False
 
         def lists(name: str, values: Any) -> pa.Array:
-            width = self.schema.field(name).type.list_size
-            numbers = np.zeros((len(rows), width), np.float32)
+            field = self.schema.field(name)
+            width = length_of(field)
+            ends = np.cumsum(np.where(missing, 0, width))
+            numbers = np.zeros(0, np.float32)
             if len(places):
-                numbers[places] = np.reshape(values, (len(places), width))
-            return pa.FixedSizeListArray.from_arrays(numbers.ravel(), width, mask=pa.array(missing))
+                numbers = np.reshape(values, (len(places), width))[np.argsort(places)].ravel()
+            is_large = pa.types.is_large_list(field.type)
+            kind = pa.LargeListArray if is_large else pa.ListArray
+            offsets = np.append(0, ends).astype(np.int64 if is_large else np.int32)
+            return kind.from_arrays(offsets, numbers, mask=pa.array(missing))
 
         columns: dict[str, Any] = {
             name: [getattr(row, name) for row in rows] for name in Row._fields
