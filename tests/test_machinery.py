@@ -698,6 +698,7 @@ def imported(folder):
     own = {path.name for path in ROOT.iterdir() if path.is_dir()}
     own |= {path.stem for path in (ROOT / folder).glob("*.py")}
     own.add("google")  # Colab's own, which the set-up cell imports there
+    own.add("tomllib")  # Python's own from 3.11 on
     return found - set(sys.stdlib_module_names) - own
 
 
