@@ -7,6 +7,7 @@ from PIL import Image
 
 from dinov2_helpers import extract_features, load_dinov2, to_pixels
 from dinov2_helpers.measure import Interval
+from dinov2_helpers.models import anatomy_of
 from tools import pairing
 from tools.lift import lift
 from tools.project import Project
@@ -15,6 +16,7 @@ from tools.project import Project
 @pytest.fixture(scope="module")
 def evidence():
     source = pairing.read_source(Project(), "evidence/03_semantic_segmentation")
+    dinov2 = load_dinov2("tiny", device="cpu")
     return lift(
         source,
         "low_level",
@@ -32,6 +34,7 @@ def evidence():
         "behind_features",
         "absent",
         "FUSE",
+        given={"dinov2": dinov2, "parts": anatomy_of(dinov2.model)},
     )
 
 
