@@ -317,7 +317,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 kept = others(options.out, [*rows]) if options.add else []
                 report: dict[str, Any] = {"run": record, "rows": [*kept, *rows.values()]}
                 run_record.write(report, started, options.out)
-                write_whole(options.out.with_suffix(".md"), markdown(report["rows"]).encode())
+                written = json.loads(options.out.read_text(encoding="utf-8"))["rows"]  # rounded
+                write_whole(options.out.with_suffix(".md"), markdown(written).encode())
     print(options.out.with_suffix(".md").read_text(encoding="utf-8"))
     return 0
 
