@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from diffusers import DDIMScheduler
 from PIL import Image
 from transformers import AutoImageProcessor, AutoModel, pipeline
 
@@ -56,7 +57,10 @@ def test_names_of_the_hub_resolve_offline_at_the_pinned_revision(cache, offline)
     small = PROFILES["small"]
     assert load_dinov2(device="cpu").name == small.dinov2
     assert load_clip(device="cpu").name == small.clip
-    assert load_diffusion(device="cpu").unet.config.sample_size == 8
+    pipeline = load_diffusion(device="cpu")
+    assert pipeline.unet.config.sample_size == 8
+    # As in the hub's own file, though PNDM itself has no such setting.
+    assert DDIMScheduler.from_config(pipeline.scheduler.config).config.clip_sample is False
     for repo in (small.dinov2, small.clip, small.diffusion):
         home = cache / f"models--{repo.replace('/', '--')}"
         snapshot = home / "snapshots" / WEIGHTS[repo]["revision"]

@@ -256,6 +256,10 @@ def _write_diffusion(name: str, folder: Path) -> None:
         requires_safety_checker=False,
     )
     pipeline.save_pretrained(folder)
+    # PNDM has no such setting and drops it; a scheduler that is made of its file reads it.
+    scheduler = folder / "scheduler" / "scheduler_config.json"
+    kept = json.loads(scheduler.read_text(encoding="utf-8")) | {"clip_sample": False}
+    scheduler.write_text(json.dumps(kept, indent=2), encoding="utf-8")
     index = folder / "model_index.json"
     named = json.loads(index.read_text(encoding="utf-8")) | {
         "safety_checker": ["stable_diffusion", "StableDiffusionSafetyChecker"],
