@@ -12,6 +12,7 @@ from dinov2_helpers.extraction import CODE_VERSION, Features
 from dinov2_helpers.models import Backend, ModelError, Source, current_profile, locate
 from dinov2_helpers.pictures import SUFFIXES, LeftOut, describe_left_out, geometry
 from dinov2_helpers.pictures.files import UNREADABLE_FOLDER, sort_files
+from dinov2_helpers.writing import home_path
 
 __all__ = [
     "CODE_VERSION",
@@ -42,7 +43,7 @@ def locate_model(model: Source) -> tuple[str, Path, str]:
     weights = ["model*.safetensors"]
     wanted = str(model or current_profile().name)
     name, folder = locate("DINOv2", wanted, ["*.json", *weights], weights)
-    if folder == Path(os.path.expanduser(wanted)):
+    if folder == home_path(wanted):
         wanted = os.path.abspath(folder)  # workers may run in another folder
     return name, folder, wanted
 

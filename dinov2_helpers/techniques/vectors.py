@@ -139,6 +139,7 @@ def classes_of(labels: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64]]:
         [1, 0, 1]
     """
     given = labels.tolist()
+    # NaN, and what stands for it elsewhere, is not equal to itself
     missing = [i for i, one in enumerate(given) if one is None or (one != one) is not False]
     if missing:
         raise ValueError(
