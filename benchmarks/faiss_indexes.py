@@ -92,7 +92,7 @@ def benchmark(sizes: Sequence[int], out: Path) -> dict[str, Any]:
         sizes: numbers of vectors, more than `K` each.
         out: JSON file with `run` (the record), `grown` (neighbour statistics for each size) and
             `rows` (one for each size, index and setting, as the notebook's `measure` makes them);
-            what it has of other sizes stays.
+            what it has of other sizes stays, see `run_record.of_other_sizes`.
     """
     started = time.perf_counter()
     code = notebook_code()
@@ -100,9 +100,10 @@ def benchmark(sizes: Sequence[int], out: Path) -> dict[str, Any]:
     real = code["unit"](features)
     queries = code["grow"](real, QUERIES, code["SEED"] + 1)
     report: dict[str, Any] = {"run": record(code, source, real.shape[1])}
-    earlier = json.loads(out.read_text(encoding="utf-8")) if out.exists() else {}
-    report["grown"] = earlier.get("grown", {})
-    report["rows"] = [row for row in earlier.get("rows", []) if row["n"] not in sizes]
+    report["rows"] = run_record.of_other_sizes(out, report["run"], sizes)
+    others = {str(row["n"]) for row in report["rows"]}
+    earlier = json.loads(out.read_text(encoding="utf-8"))["grown"] if others else {}
+    report["grown"] = {n: earlier[n] for n in earlier if n in others}
     for n in sizes:
         x = code["grow"](real, n, code["SEED"])
         flat = faiss.IndexFlatIP(x.shape[1])

@@ -20,6 +20,7 @@ from dinov2_helpers.data import data_dir
 from dinov2_helpers.writing import write_whole
 
 RESULTS = Path(__file__).resolve().parent / "results"
+OF_ONE_RUN = {"date", "seconds", "peak_mb", "others_cores"}  # what another run may have otherwise
 
 
 class Spent(NamedTuple):
@@ -116,6 +117,32 @@ def rounded(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: rounded(item) for key, item in value.items()}
     return [rounded(item) for item in value] if isinstance(value, list) else value
+
+
+def of_other_sizes(out: Path, record: dict[str, Any], sizes: Sequence[int]) -> list[dict[str, Any]]:
+    """Rows of a file, measured as now, that are of other sizes; none if there is no file.
+
+    Args:
+        out: file with a report.
+        record: of the run that begins.
+        sizes: what `n` of a row is when it is measured again.
+
+    Raises:
+        ValueError: those rows are of another machine, or of other versions or settings.
+    """
+    if not out.exists():
+        return []
+    report = json.loads(out.read_text(encoding="utf-8"))
+    kept = [row for row in report["rows"] if row["n"] not in sizes]
+    now, then = rounded(record), report["run"]
+    names = sorted((now.keys() | then.keys()) - OF_ONE_RUN)
+    differing = [name for name in names if now.get(name) != then.get(name)]
+    if kept and differing:
+        raise ValueError(
+            f"{out} has rows of other sizes, measured with other {', '.join(differing)}: measure "
+            "all sizes, or give another --out"
+        )
+    return kept
 
 
 def write(report: dict[str, Any], started: float, out: Path) -> None:

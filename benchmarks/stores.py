@@ -18,7 +18,6 @@ A million vectors
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import tempfile
 import time
@@ -212,7 +211,8 @@ def benchmark(sizes: Sequence[int], names: Sequence[str], queries: int, out: Pat
         sizes: Numbers of vectors, 200 or more.
         names: Of the ways.
         queries: How many.
-        out: JSON file with `run` (the record) and `rows`; those that it has of other sizes stay.
+        out: JSON file with `run` (the record) and `rows`; those that it has of other sizes stay,
+            see `run_record.of_other_sizes`.
     """
     started = time.perf_counter()
     faiss.omp_set_num_threads(1)
@@ -223,8 +223,7 @@ def benchmark(sizes: Sequence[int], names: Sequence[str], queries: int, out: Pat
         "threads": 1, "vectors": source, "dim": real.shape[1], "neighbours": K, "rounds": ROUNDS,
         "reference": REFERENCE,
     }  # fmt: skip
-    earlier = json.loads(out.read_text(encoding="utf-8"))["rows"] if out.exists() else []
-    kept = [row for row in earlier if row["n"] not in sizes]
+    kept = run_record.of_other_sizes(out, record, sizes)
     report: dict[str, Any] = {"run": record, "rows": kept}
     for n in sizes:
         began = run_record.Spent.now()

@@ -124,6 +124,19 @@ def test_codes_of_every_saving_are_measured_at_every_size(small, tmp_path, capsy
     assert "32 times smaller" in capsys.readouterr().out
 
 
+def test_rows_of_another_machine_do_not_stand_beside_new_ones(tmp_path):
+    out = tmp_path / "results.json"
+    record = run_record.machine(faiss="1.15.1")
+    assert run_record.of_other_sizes(out, record, [10]) == []
+    out.write_text(json.dumps({"run": record, "rows": [{"n": 10}, {"n": 20}]}), encoding="utf-8")
+    later = record | {"date": "2030-01-01", "seconds": 5}
+    assert run_record.of_other_sizes(out, later, [10]) == [{"n": 20}]
+    elsewhere = record | {"processor": "another", "faiss": "1.12"}
+    assert run_record.of_other_sizes(out, elsewhere, [10, 20]) == []
+    with pytest.raises(ValueError, match="with other faiss, processor"):
+        run_record.of_other_sizes(out, elsewhere, [10])
+
+
 def test_rounded():
     given = {"a": [1.23456, {"b": 123456.7}], "c": 123456, "d": "x"}
     assert run_record.rounded(given) == {"a": [1.235, {"b": 123500.0}], "c": 123456, "d": "x"}
