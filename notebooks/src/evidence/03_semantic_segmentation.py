@@ -66,6 +66,7 @@ from dinov2_helpers.techniques.foreground import (
 from dinov2_helpers.techniques.mask_probe import LinearProbe, best_threshold, shares_of
 from dinov2_helpers.techniques.refine import lab_of
 
+# %%
 dinov2 = load_dinov2(attention="eager")
 parts = anatomy_of(dinov2.model)
 PATCH = dinov2.patch_size  # 14 pixels
@@ -134,6 +135,7 @@ def judge(name, maps):
     report(name, reached)
 
 
+# %%
 def report(name, reached=None):
     """Print the scores of a method."""
     chosen_by = "" if reached is None else f" (where it was chosen {reached:.2f})"
@@ -751,6 +753,7 @@ def few_masks_probe(some):
     return iou_at(fitted, tokens, threshold)
 
 
+# %%
 FEW = (2, 5, 10, 20, 40, 80)
 with_n = {"probe": np.zeros((4, len(FEW), 2)), "clusters": np.zeros((4, len(FEW), 2))}
 votes = methods["clusters"][0]
@@ -821,6 +824,7 @@ def refine(name, split, refinement):
     return np.stack(found)
 
 
+# %%
 STARTS = {
     "test": (
         "article's map",

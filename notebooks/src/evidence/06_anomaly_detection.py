@@ -67,6 +67,7 @@ from dinov2_helpers.techniques.memory import (
 )
 from dinov2_helpers.techniques.patches import PatchReader
 
+# %%
 dinov2 = load_dinov2()
 CATEGORIES = ("mug", "car", "rocket", "wood", "tiles")
 SIDE = 224  # of all pictures, in pixels
@@ -777,6 +778,7 @@ def painted_bed(number, draw):
     return memory, pictures, np.stack(masks)
 
 
+# %%
 def article_scores(memory, pictures):
     """The article's pipeline on pictures, after those of the memory: (N,)."""
     files = [*memory, *pictures]

@@ -46,6 +46,7 @@ from skimage.feature import hog
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 
+# %%
 from dinov2_helpers import (
     extract_features,
     load_clip,
@@ -168,6 +169,7 @@ JUDGES = (
 BY_DINOV2, BY_CLIP, BY_PROMPT, BY_REAL, BY_SHAPE = JUDGES
 
 
+# %%
 def by_dinov2(pictures):
     """DINOv2's CLS of pictures, of length 1: (n, D)."""
     size = 12 * dinov2.patch_size
@@ -1182,6 +1184,7 @@ def found_again(pictures):
     return (cosines.argmax(axis=0) == report.rows).astype(float)
 
 
+# %%
 identity = {name: found_again(x) for name, x in candidates.items() if name != "real targets"}
 of_class = same_class.sum(axis=0).mean()
 found = share(identity["guided"])
@@ -1189,6 +1192,8 @@ impostor = max(("target, blurred", "target, shuffled"), key=lambda name: identit
 beyond_impostors = sure(identity["guided"] - identity[impostor], report)
 beyond_unguided = sure(identity["guided"] - identity["unguided"], report)
 personal = verdict_on_personal(found, beyond_impostors, beyond_unguided)
+
+# %%
 record("07.found_again", found.value)
 claim(
     "07.personalised",
@@ -1265,6 +1270,7 @@ CHECKPOINTED = {  # the modules that diffusers computes again as one
 }
 
 
+# %%
 class Fused(torch.autograd.Function):
     """What an attention kernel keeps that never writes the matrix of all pairs."""
 
