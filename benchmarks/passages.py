@@ -57,7 +57,26 @@ def passages() -> dict[str, str]:
     if report:
         section = table.stores(report)
         made["stores"] = f"{_markdown(section.heads, section.rows)}\n\n{_of_stores(report)}"
+    report = table.read(RESULTS / "workshop_trial.json")
+    if report:
+        section = table.workshop(report)
+        made["workshop"] = f"{_of_workshop(report)}\n\n{_markdown(section.heads, section.rows)}"
     return made
+
+
+def _of_workshop(report: Mapping[str, Any]) -> str:
+    """How large the kit is and how long it took, above the table of kernels."""
+    run, kit = report["run"], report["kit"]
+    python = ".".join(run["python"].split(".")[:2])
+    lesson = int(report["rows"][0]["lesson"].split("_")[0])
+    return (
+        f"Tried without a network: {table.machine(run)}, load before it {kit['load_before']}. For "
+        f"Linux and Python {python} the zip has {kit['kit_mb']} MB, with {kit['wheels']} wheels in "
+        f"it, and {kit['installed_mb'] / 1000:.1f} GB are installed. Unpacking took "
+        f"{kit['unpack_seconds']:.2g} s and installing {kit['install_seconds']:.0f} s. Then lesson "
+        f"{lesson} ran in several kernels at once, one thread each; seconds are those of the "
+        "slowest, from the start of the kernel:"
+    )
 
 
 def _of_large(report: Mapping[str, Any]) -> str:

@@ -211,6 +211,25 @@ def _change(row: Mapping[str, Any], what: str) -> str:
     return f"{1000 * row[what]['seconds']:,.0f}" if row[what]["seen"] else "not seen"
 
 
+def workshop(report: Mapping[str, Any]) -> Section:
+    """What kernels that run a lesson from the workshop kit at once take, each."""
+    rows = [
+        (
+            str(row["kernels"]),
+            f"{row['first_picture_seconds']:.0f} s",
+            f"{row['seconds']:.0f} s",
+            f"{row['peak_mb']:,} MB",
+            f"{row['loaded_proportional_mb']:,} MB",
+        )
+        for row in report["rows"]
+    ]
+    heads = (
+        "kernels at once", "first picture after", "last cell after", "memory of each, at most",
+        "of each at the end, shared pages divided",
+    )  # fmt: skip
+    return Section("A room with the workshop kit", machine(report["run"]), heads, rows)
+
+
 def notebooks(costs: Mapping[str, Any]) -> Section:
     """What each notebook costs."""
     rows = [(stem, f"{cost['seconds']:.0f}", f"{cost['peak_mb']}") for stem, cost in costs.items()]
@@ -248,6 +267,12 @@ def sections() -> list[Section]:
         ),
         ("techniques", techniques, RESULTS / "techniques.json", "-m benchmarks.techniques"),
         ("stores", stores, RESULTS / "stores.json", "-m benchmarks.stores"),
+        (
+            "workshop",
+            workshop,
+            RESULTS / "workshop_trial.json",
+            "-m tools.workshop.trial KIT.zip",
+        ),
         ("notebooks", notebooks, Project().results / "costs.json", "-m tools.notebooks execute"),
     )
     return [

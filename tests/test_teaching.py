@@ -78,8 +78,6 @@ def test_no_number_is_typed_into_the_guide_without_a_reason():
         "lines have up to 100 characters": "the limit of pyproject.toml, checked below",
         "Lesson 7 needs": "the number of a lesson",
         "one Python are about 0.4 GB": "measured in November 2026, as make workshop prints it",
-        "zip has 467 MB": "measured in November 2026, as make workshop prints it",
-        "unpacking took 14 s": "measured in November 2026 by tools.workshop.trial",
         "want macOS 14": "the tag of torch's wheel",
     }
     assert (guides.WORDS_A_MINUTE, guides.LINES_A_MINUTE) == (150, 12)

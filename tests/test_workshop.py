@@ -12,6 +12,7 @@ import nbformat
 import pytest
 from packaging.requirements import Requirement
 
+from benchmarks import table
 from tools.project import ROOT, Project
 from tools.workshop import __main__ as workshop
 from tools.workshop import kit, start, trial, wheels
@@ -405,13 +406,22 @@ path.chmod(0o755)
     packed = folder / "kit.zip"
     with zipfile.ZipFile(packed, "w") as archive:
         archive.writestr(f"{kit.WORKSHOP}/start.py", script)
+        archive.writestr(f"{kit.WORKSHOP}/wheels/linux/one-1.0-py3-none-any.whl", b"")
     return packed
 
 
 def test_a_kit_is_installed_by_its_own_start_and_checked(tmp_path, monkeypatch):
     monkeypatch.setattr(trial, "isolated", list)
     found = trial.unpack_and_install(small_kit(tmp_path, 0), tmp_path / "room")
-    assert set(found) == {"unpack_seconds", "install_seconds"}
+    assert found.keys() == {"unpack_seconds", "install_seconds", "wheels", "installed_mb"}
+    assert found["wheels"] == 1
+
+
+def test_the_size_of_a_folder_does_not_count_what_links_lead_to(tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "file").write_bytes(b"12345")
+    (tmp_path / "link").symlink_to(tmp_path / "in")
+    assert trial.size_of(tmp_path) == 5
 
 
 def test_an_installed_package_that_lacks_another_fails_the_trial(tmp_path, monkeypatch):
@@ -434,10 +444,14 @@ def test_a_trial_reports_each_step_and_keeps_its_room(room, monkeypatch, capsys)
     packed.write_bytes(b"a kit")
     monkeypatch.setattr(trial, "unpack_and_install", lambda packed, room: {"install_seconds": 1.0})
     monkeypatch.setattr(trial, "run_lessons", lambda room, stem, count: [STEADY] * count)
-    options = [str(packed), "--kernels", "1", "3", "--room", str(room)]
+    out = room / "trial.json"
+    options = [str(packed), "--kernels", "1", "3", "--room", str(room), "--out", str(out)]
     assert trial.main(options) == 0
+    report = json.loads(out.read_text(encoding="utf-8"))
     installed, one, three = map(json.loads, capsys.readouterr().out.splitlines())
     assert installed["install_seconds"] == 1.0 and installed["kit_mb"] == 0
     assert (one["kernels"], three["kernels"]) == (1, 3)
     assert one["lesson"] == "01_feature_space" and one["peak_mb"] == STEADY["peak_mb"]
     assert packed.exists()
+    assert report["kit"] == installed and report["rows"] == [one, three]
+    assert table.workshop(report).rows[1][:3] == ("3", "2 s", "3 s")

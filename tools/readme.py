@@ -38,6 +38,7 @@ def passages(project: Project) -> dict[str, str]:
         "sizing": _measured(project, "sizing"),
         "guidance_widths": _measured(project, "guidance_widths"),
         "stores": _measured(project, "stores"),
+        "workshop": _measured(project, "workshop"),
         "models": _measured(project, "models"),
         "welcome": _welcome(project),
         "commands": commands.table(project),

@@ -22,11 +22,14 @@ from tools.project import Project
 from tools.workshop import kit, wheels
 
 PYTHONS = ("3.11", "3.12")
+# The folder first: behind options with several values it would pass for one of them.
+USAGE = """python -m tools.workshop OUT [--wheels]
+    [--systems SYSTEM...] [--pythons X.Y...] [--torch-index URL]"""
 
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    made = argparse.ArgumentParser(description=(__doc__ or "").split(":")[0])
+    made = argparse.ArgumentParser(description=(__doc__ or "").split(":")[0], usage=USAGE)
     made.add_argument("out", type=Path, help="folder to write into")
     made.add_argument("--wheels", action="store_true", help="with all that is needed")
     made.add_argument("--systems", nargs="+", choices=wheels.PLATFORMS, default=[*wheels.PLATFORMS])

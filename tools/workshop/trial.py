@@ -4,7 +4,8 @@ It unpacks the zip into an empty folder, installs by the kit's own start.py, let
 nothing is lacking, and executes a lesson, in as many kernels at once as asked. On Linux all of it
 runs without any network (`unshare --net`, which root may do), and pip's own settings are left
 aside, so that nothing can come from elsewhere. It prints times and memory, and how busy the machine
-was, a line of JSON for each step. `--room FOLDER` keeps what was installed.
+was, a line of JSON for each step. `--room FOLDER` keeps what was installed; `--out FILE` writes all
+of it into one file, from which docs/teaching.md has its numbers.
 """
 
 import argparse
@@ -20,10 +21,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks import run_record
 from dinov2_helpers.threads import usable_cores
 from tools.project import Project
 from tools.workshop import kit, start
 
+USAGE = """python -m tools.workshop.trial KIT.zip
+    [--lesson NAME] [--kernels N...] [--room FOLDER] [--out FILE]"""
 EXECUTE = Path(__file__).with_name("execute.py")
 POLL = 0.5  # seconds
 
@@ -46,7 +50,7 @@ def environment(home: Path) -> dict[str, str]:
 
 
 def unpack_and_install(packed: Path, room: Path) -> dict[str, float]:
-    """Unpacks a kit into a folder and installs it; seconds of both.
+    """Unpacks a kit into a folder and installs it; seconds of both, and what is in it.
 
     Raises:
         SystemExit: it cannot be installed, or a package lacks another.
@@ -68,7 +72,14 @@ def unpack_and_install(packed: Path, room: Path) -> dict[str, float]:
     return {
         "unpack_seconds": round(unpacked - started, 1),
         "install_seconds": round(installed - unpacked, 1),
+        "wheels": len(list(folder.rglob("*.whl"))),
+        "installed_mb": round(size_of(folder / start.ENVIRONMENT.name) / 1e6),
     }
+
+
+def size_of(folder: Path) -> int:
+    """Bytes of all files below a folder; what links to folders lead to does not count."""
+    return sum(path.lstat().st_size for path in folder.rglob("*") if not path.is_dir())
 
 
 def run_lessons(room: Path, stem: str, kernels: int) -> list[dict[str, Any]]:
@@ -117,32 +128,41 @@ def summary(kernels: Sequence[dict[str, Any]]) -> dict[str, float]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line: see the module's text."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split(":")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split(":")[0], usage=USAGE)
     parser.add_argument("kit", type=Path)
     parser.add_argument("--lesson", default="01")
     parser.add_argument("--kernels", type=int, nargs="+", default=[1])
     parser.add_argument("--room", type=Path, help="an empty folder to use, and to keep")
+    parser.add_argument("--out", type=Path, help="JSON file to write")
     options = parser.parse_args(arguments)
     stem = Project().chosen([options.lesson])[0]
+    started = time.perf_counter()
+    report: dict[str, Any] = {"run": run_record.machine() | {"threads": 1}, "rows": []}
     with contextlib.ExitStack() as stack:
         room = options.room
         if room is None:
             room = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         room.mkdir(parents=True, exist_ok=True)
-        _report(
-            kit_mb=round(options.kit.stat().st_size / 1e6),
-            cores=usable_cores(),
+        report["kit"] = {
+            "kit_mb": round(options.kit.stat().st_size / 1e6),
+            "cores": usable_cores(),
+            "load_before": load(),
             **unpack_and_install(options.kit.resolve(), room.resolve()),
-        )
+        }
+        print(json.dumps(report["kit"]), flush=True)
         for count in options.kernels:
-            load = round(os.getloadavg()[0], 1)
-            found = summary(run_lessons(room.resolve(), stem, count))
-            _report(lesson=stem, load_before=load, **found)
+            row = {"lesson": stem, "load_before": load()}
+            row |= summary(run_lessons(room.resolve(), stem, count))
+            report["rows"].append(row)
+            print(json.dumps(row), flush=True)
+    if options.out:
+        run_record.write(report, started, options.out)
     return 0
 
 
-def _report(**found: Any) -> None:
-    print(json.dumps(found), flush=True)
+def load() -> float:
+    """How many programs wanted a core in the last minute, on average."""
+    return round(os.getloadavg()[0], 1)
 
 
 if __name__ == "__main__":
