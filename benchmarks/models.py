@@ -297,7 +297,10 @@ def cell_of(number: Mapping[str, float]) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; returns the exit code."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    usage = (
+        "python -m benchmarks.models MODEL... [--only N...] [--folder FOLDER] [--add] [--out FILE]"
+    )
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0], usage=usage)
     parser.add_argument("models", nargs="+", help=f"profiles, folders with a model, or {RANDOM!r}")
     parser.add_argument("--only", type=int, nargs="+", choices=[*TECHNIQUES], default=[*TECHNIQUES])
     parser.add_argument("--folder", type=Path, help="pictures of yours, to measure too")

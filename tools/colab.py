@@ -372,7 +372,8 @@ class Colab:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line: see the module's text; 0 if nothing is wrong."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    usage = "python -m tools.colab [NAME...] [--full] [--with NAME==VERSION...]"
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0], usage=usage)
     parser.add_argument("names", nargs="*", help="as 01 or evidence/01; none means all")
     parser.add_argument("--full", action="store_true", help="run the notebooks to their end")
     parser.add_argument("--with", dest="other", nargs="+", default=[], metavar="NAME==VERSION")
