@@ -139,6 +139,8 @@ def test_the_welcome_page_opens_as_it_reads(project, monkeypatch, tmp_path):
     of_documents = settings["@jupyterlab/docmanager-extension:plugin"]
     assert of_documents["defaultViewers"] == {"markdown": "Markdown Preview"}
     assert settings["@jupyter-widgets/jupyterlab-manager:plugin"] == {"saveState": True}
+    silent = {"checkForUpdates": False, "fetchNews": "false"}
+    assert settings["@jupyterlab/apputils-extension:notification"] == silent
 
 
 def test_jupyterlab_takes_the_options(project):

@@ -1,6 +1,7 @@
 """The workshop kit: what is in it and what is not, and the wheels of other machines."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import pytest
 from packaging.requirements import Requirement
 
 from benchmarks import table
+from tools import lab
 from tools.project import ROOT, Project
 from tools.workshop import __main__ as workshop
 from tools.workshop import kit, start, trial, wheels
@@ -307,6 +309,21 @@ def test_start_asks_no_network_and_works_nothing_out_where_its_wheels_are(tmp_pa
     assert not {"--no-index", "--no-deps"} & set(asked)
     assert "dinov2-in-practice[course]" in asked
     assert start.jupyter(["--no-browser"])[-1] == "--no-browser"
+
+
+def test_jupyterlab_has_the_settings_of_the_kit_behind_those_of_the_reader(made, monkeypatch):
+    in_kit = made / kit.WORKSHOP / start.SETTINGS.name / "labconfig"
+    for path in (lab.SETTINGS / "labconfig").iterdir():
+        assert (in_kit / path.name).read_bytes() == path.read_bytes()
+    monkeypatch.delenv("JUPYTER_CONFIG_PATH", raising=False)
+    monkeypatch.setenv("DINOV2_RESULTS", "mine")
+    variables = start.environment()
+    assert variables["JUPYTER_CONFIG_PATH"] == str(start.SETTINGS)
+    assert variables["DINOV2_RESULTS"] == "mine"
+    monkeypatch.setenv("JUPYTER_CONFIG_PATH", "own")
+    assert start.environment()["JUPYTER_CONFIG_PATH"] == os.pathsep.join(
+        ["own", str(start.SETTINGS)]
+    )
 
 
 def test_start_installs_once(tmp_path, monkeypatch, capsys):

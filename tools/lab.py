@@ -40,7 +40,8 @@ COPIED = (
 )
 """Patterns of what is copied: what readers work in, what they read, and what both link to."""
 SETTINGS = Path(__file__).parent / "jupyter"
-"""Settings that yield to the reader's own: Markdown opens as it reads, not as it is typed."""
+"""Settings that yield to the reader's own: Markdown opens as it reads, not as it is typed; widgets
+are saved; JupyterLab asks nobody for news."""
 
 
 def files(project: Project) -> Iterator[Path]:

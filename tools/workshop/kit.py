@@ -12,8 +12,9 @@ import nbformat
 from nbconvert.filters import markdown2html
 from nbformat import NotebookNode
 
-from tools import blocks, front, links, pairing, quiz
+from tools import blocks, front, lab, links, pairing, quiz
 from tools.project import Project
+from tools.workshop import start
 
 WORKSHOP = "dinov2-workshop"
 TEACHER = "dinov2-teacher"
@@ -51,6 +52,7 @@ def write(project: Project, folder: Path) -> None:
     shutil.copy(project.root / "constraints.txt", folder)
     shutil.copy(project.root / "LICENSE", folder)
     shutil.copy(Path(__file__).with_name("start.py"), folder)
+    shutil.copytree(lab.SETTINGS, folder / start.SETTINGS.name)
     build_wheel(project, folder / WHEELS)
     (folder / START_HERE).write_text(start_here(project), encoding="utf-8", newline="\n")
 

@@ -20,6 +20,7 @@ HERE = Path(__file__).resolve().parent
 WHEELS = HERE / "wheels"
 LESSONS = HERE / "lessons"
 ENVIRONMENT = HERE / "environment"
+SETTINGS = HERE / "jupyter"  # of JupyterLab
 READY = ENVIRONMENT / "ready"  # written when all is installed
 OLDEST = (3, 10)
 PACKAGE = "dinov2-in-practice"
@@ -78,6 +79,14 @@ def jupyter(options: Sequence[str]) -> list[str]:
     return [str(python_of(ENVIRONMENT)), "-m", "jupyterlab", *folder, *options]
 
 
+def environment() -> dict[str, str]:
+    """Variables of JupyterLab and its kernels; what somebody has set comes first."""
+    results = {"DINOV2_RESULTS": str(LESSONS / "results")}
+    settings = [os.environ.get("JUPYTER_CONFIG_PATH", ""), str(SETTINGS)]
+    paths = {"JUPYTER_CONFIG_PATH": os.pathsep.join(filter(None, settings))}
+    return {**results, **os.environ, **paths}
+
+
 def complaint(folder: Path, system: str, processor: str, version: Sequence[int]) -> str:
     """What to say when this Python is too old, or is not one that the wheels are for; or "".
 
@@ -122,8 +131,7 @@ def main(arguments: Sequence[str]) -> int:
     if "--install" in arguments:
         print(f"All is installed: {python_of(ENVIRONMENT)}")
         return 0
-    results = {"DINOV2_RESULTS": str(LESSONS / "results")}
-    return subprocess.run(jupyter(options), env={**results, **os.environ}, check=False).returncode
+    return subprocess.run(jupyter(options), env=environment(), check=False).returncode
 
 
 if __name__ == "__main__":
