@@ -53,6 +53,10 @@ def passages() -> dict[str, str]:
         made["guidance_widths"] = (
             f"{_markdown(heads, _of_widths(report))}\n\n{_below_widths(report)}"
         )
+    report = table.read(RESULTS / "dataset_growth.json")
+    if report:
+        section = table.datasets(report)
+        made["datasets"] = f"{_markdown(section.heads, section.rows)}\n\n{_of_datasets(report)}"
     report = table.read(RESULTS / "stores.json")
     if report:
         section = table.stores(report)
@@ -123,6 +127,22 @@ def _below_widths(report: Mapping[str, Any]) -> str:
     return (
         f"One picture of 512 px, {run['steps']} steps, {loss}; the largest resident memory of a "
         f"process on a CPU. Measured: {table.machine(run)}; diffusers {run['diffusers']}."
+    )
+
+
+def _of_datasets(report: Mapping[str, Any]) -> str:
+    """What was measured, beneath the table of datasets."""
+    run, rows = report["run"], report["rows"]
+    farthest = max(row["differs_by"] for row in rows)
+    alike = f"within {farthest:.1g} of each other" if farthest else "the same to the last bit"
+    busy = max(row["others_cores"] for row in rows if "others_cores" in row)
+    return (
+        f"CLS of dinov2-{run['shape']} at {run['size']} px, from JPEG files; the whole call, with "
+        "the start of Ray and the loading of the model; memory of all processes together. Again: "
+        f"the same call once more, with nothing to do. The two engines' numbers are {alike}. The "
+        f"pictures are links to {run['files']} files, so what is on the disk is smaller than it "
+        f"would be of others. Measured: {table.machine(run)}; other programs kept at most "
+        f"{busy:.1f} cores busy."
     )
 
 

@@ -145,15 +145,18 @@ def of_other_sizes(out: Path, record: dict[str, Any], sizes: Sequence[int]) -> l
     return kept
 
 
-def write(report: dict[str, Any], started: float, out: Path) -> None:
+def write(report: dict[str, Any], started: float, out: Path, *, others: bool = True) -> None:
     """Writes a report as JSON, with the cost so far in its record, and how busy others were.
 
     Args:
         report: has the record in "run".
         started: `time.perf_counter()` at the beginning.
         out: file to write.
+        others: whether to say how busy they were; not where processes that are ours and are no
+            children of this one compute too.
     """
     report["run"]["seconds"] = round(time.perf_counter() - started)
     report["run"]["peak_mb"] = peak_mb()
-    report["run"]["others_cores"] = BEGAN.others_cores()
+    if others:
+        report["run"]["others_cores"] = BEGAN.others_cores()
     write_whole(out, (json.dumps(rounded(report), indent=1) + "\n").encode())

@@ -116,6 +116,27 @@ def growth(report: Mapping[str, Any]) -> Section:
     return Section("Growth of stream_features", machine(report["run"]), heads, rows)
 
 
+def datasets(report: Mapping[str, Any]) -> Section:
+    """What `extract_dataset` takes with each engine, by number of pictures."""
+    rows = [
+        (
+            f"{row['n']:,}",
+            row["engine"],
+            f"{row['seconds']:.1f}",
+            f"{row['n'] / row['seconds']:.0f}",
+            f"{row['peak_mb']:,}",
+            f"{row['files']:,}",
+            f"{row['bytes'] / 1e6:.1f}",
+            f"{row['again_seconds']:.1f}",
+        )
+        for row in report["rows"]
+    ]
+    heads = (
+        "pictures", "engine", "s", "pictures/s", "MB at most", "files", "MB on disk", "again, s",
+    )  # fmt: skip
+    return Section("Growth of extract_dataset", machine(report["run"]), heads, rows)
+
+
 def anomaly(report: Mapping[str, Any]) -> Section:
     """Detectors: the median category."""
     by_name: dict[str, list[Mapping[str, Any]]] = {}
@@ -257,6 +278,12 @@ def sections() -> list[Section]:
             growth,
             RESULTS / "growth.json",
             "-m benchmarks.growth",
+        ),
+        (
+            "datasets",
+            datasets,
+            RESULTS / "dataset_growth.json",
+            "-m benchmarks.dataset_growth",
         ),
         ("anomaly", anomaly, RESULTS / "anomaly.json", "-m benchmarks.anomaly"),
         (

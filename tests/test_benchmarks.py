@@ -7,6 +7,7 @@ import sys
 import time
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from PIL import Image
@@ -15,6 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks import (
     anomaly,
     backends,
+    dataset_growth,
     extraction,
     faiss_indexes,
     growth,
@@ -27,6 +29,7 @@ from benchmarks import (
 )
 from dinov2_helpers import load_dinov2
 from dinov2_helpers.samples import data_dir, photographs
+from dinov2_scale import extract_dataset
 from tools.project import ROOT
 
 ROW = {
@@ -373,6 +376,53 @@ def test_growth_runs_in_a_process_for_each_size_and_is_drawn(monkeypatch, tmp_pa
         assert drawn.width > 800
 
 
+def test_datasets_are_made_in_a_process_of_their_own_and_compared(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(dataset_growth, "ENGINES", ("local",))  # Ray takes a minute to start
+    monkeypatch.setattr(dataset_growth, "FILES", 2)
+    out = tmp_path / "datasets.json"
+    assert dataset_growth.main(["5", "--cores", "1", "--out", str(out)]) == 0
+    report = json.loads(out.read_text(encoding="utf-8"))
+    assert report["run"].keys() >= MACHINE and "others_cores" not in report["run"]
+    (row,) = report["rows"]
+    assert (row["n"], row["pictures"], row["errors"], row["files"]) == (5, 5, 0, 1)
+    assert row["bytes"] > 5 * 192 * 4 and row["differs_by"] == 0
+    assert row["again_seconds"] < row["seconds"]
+    assert "5 local" in capsys.readouterr().out
+    section = table.datasets(report)
+    assert section.rows[0][:2] == ("5", "local")
+    assert len(section.rows[0]) == len(section.heads)
+
+
+def test_memory_is_that_of_all_processes_and_is_looked_at_meanwhile(monkeypatch):
+    monkeypatch.setattr(dataset_growth, "LOOK_EVERY", 0.05)
+    alone = dataset_growth.memory_mb(psutil.Process())
+    script = "import time; kept = bytearray(10**8); print(1, flush=True); time.sleep(60)"
+
+    def work():
+        with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE) as child:
+            child.stdout.readline()
+            time.sleep(0.5)
+            child.kill()
+        return "done"
+
+    taken = dataset_growth.watched(work)
+    assert taken.result == "done" and taken.seconds >= 0.5
+    assert taken.peak_mb > alone + 95
+
+
+def test_datasets_of_other_pictures_are_not_compared(dinov2_folder, picture, tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        picture(40, 40).save(tmp_path / name / f"{name}.png")
+        extract_dataset(tmp_path / name, tmp_path / f"of {name}", dinov2_folder)
+    assert dataset_growth.farthest(tmp_path / "of a", tmp_path / "of a") == 0
+    with pytest.raises(RuntimeError, match="other pictures"):
+        dataset_growth.farthest(tmp_path / "of a", tmp_path / "of b")
+    (tmp_path / "of b" / "part-000000.parquet").rename(tmp_path / "of b" / "c.parquet")
+    with pytest.raises(RuntimeError, match="other files"):
+        dataset_growth.farthest(tmp_path / "of a", tmp_path / "of b")
+
+
 @pytest.fixture
 def flaws(monkeypatch, dinov2):
     monkeypatch.setattr(anomaly, "load_dinov2", lambda *arguments, **options: dinov2)
@@ -465,7 +515,8 @@ def test_the_table_and_the_lines_of_the_readme(tmp_path, monkeypatch, capsys):
 
 def test_the_passages_of_the_readme_are_made_from_the_committed_results():
     made = passages.passages()
-    of_tables = {"sizing", "backends", "large", "guidance_widths", "stores", "workshop"}
+    of_tables = {"sizing", "backends", "large", "guidance_widths", "datasets", "stores"}
+    of_tables |= {"workshop"}
     assert made.keys() == {"bench"} | of_tables
     for name, text in made.items():
         committed = passages.path_of(name).read_text(encoding="utf-8")

@@ -37,6 +37,7 @@ def passages(project: Project) -> dict[str, str]:
         "large": _measured(project, "large"),
         "sizing": _measured(project, "sizing"),
         "guidance_widths": _measured(project, "guidance_widths"),
+        "datasets": _measured(project, "datasets"),
         "stores": _measured(project, "stores"),
         "workshop": _measured(project, "workshop"),
         "models": _measured(project, "models"),
