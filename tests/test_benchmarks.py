@@ -385,7 +385,7 @@ def test_datasets_are_made_in_a_process_of_their_own_and_compared(monkeypatch, t
     assert report["run"].keys() >= MACHINE and "others_cores" not in report["run"]
     (row,) = report["rows"]
     assert (row["n"], row["pictures"], row["errors"], row["files"]) == (5, 5, 0, 1)
-    assert row["bytes"] > 5 * 192 * 4 and row["differs_by"] == 0
+    assert row["bytes"] > 2 * 192 * 4 and row["differs_by"] == 0  # of two different files
     assert row["again_seconds"] < row["seconds"]
     assert "5 local" in capsys.readouterr().out
     section = table.datasets(report)
