@@ -110,7 +110,6 @@ def extracted(source: Path, out: Path, engine: Engine, cores: int) -> dict[str, 
         "seconds": first.seconds,
         "peak_mb": first.peak_mb,
         "again_seconds": again.seconds,
-        "again_peak_mb": again.peak_mb,
         "files": len(parts),
         "bytes": sum(part.stat().st_size for part in parts),
     }

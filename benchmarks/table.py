@@ -122,7 +122,7 @@ def datasets(report: Mapping[str, Any]) -> Section:
         (
             f"{row['n']:,}",
             row["engine"],
-            f"{row['seconds']:.1f}",
+            f"{row['seconds']:,.0f}",
             f"{row['n'] / row['seconds']:.0f}",
             f"{row['peak_mb']:,}",
             f"{row['files']:,}",

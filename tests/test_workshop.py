@@ -311,6 +311,15 @@ def test_start_asks_no_network_and_works_nothing_out_where_its_wheels_are(tmp_pa
     assert start.jupyter(["--no-browser"])[-1] == "--no-browser"
 
 
+@pytest.mark.parametrize("module", ["tools.workshop", "tools.workshop.trial", "tools.colab"])
+def test_the_written_usage_names_every_option(module):
+    command = [sys.executable, "-m", module, "--help"]
+    shown = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    usage, explained = shown.split("\n\n", 1)
+    options = set(re.findall(r"--[a-z-]+", explained)) - {"--help"}
+    assert options == set(re.findall(r"--[a-z-]+", usage))
+
+
 def test_jupyterlab_has_the_settings_of_the_kit_behind_those_of_the_reader(made, monkeypatch):
     in_kit = made / kit.WORKSHOP / start.SETTINGS.name / "labconfig"
     for path in (lab.SETTINGS / "labconfig").iterdir():
