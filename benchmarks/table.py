@@ -298,7 +298,7 @@ def sections() -> list[Section]:
             "workshop",
             workshop,
             RESULTS / "workshop_trial.json",
-            "-m tools.workshop.trial KIT.zip",
+            "-m benchmarks.workshop_trial KIT.zip",
         ),
         ("notebooks", notebooks, Project().results / "costs.json", "-m tools.notebooks execute"),
     )

@@ -14,10 +14,11 @@ import pytest
 from packaging.requirements import Requirement
 
 from benchmarks import table
+from benchmarks import workshop_trial as trial
 from tools import lab
 from tools.project import ROOT, Project
 from tools.workshop import __main__ as workshop
-from tools.workshop import kit, start, trial, wheels
+from tools.workshop import kit, start, wheels
 
 PROJECT = Project()
 OWN = "dinov2_in_practice-0.1.0-py3-none-any.whl"
@@ -311,7 +312,10 @@ def test_start_asks_no_network_and_works_nothing_out_where_its_wheels_are(tmp_pa
     assert start.jupyter(["--no-browser"])[-1] == "--no-browser"
 
 
-@pytest.mark.parametrize("module", ["tools.workshop", "tools.workshop.trial", "tools.colab"])
+@pytest.mark.parametrize(
+    "module",
+    ["tools.workshop", "tools.colab", "benchmarks.workshop_trial", "benchmarks.models"],
+)
 def test_the_written_usage_names_every_option(module):
     command = [sys.executable, "-m", module, "--help"]
     shown = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout

@@ -1,4 +1,4 @@
-"""Tries a kit as a room would: `python -m tools.workshop.trial KIT.zip [--kernels N...]`.
+"""Tries a kit as a room would: `python -m benchmarks.workshop_trial KIT.zip [--kernels N...]`.
 
 It unpacks the zip into an empty folder, installs by the kit's own start.py, lets pip check that
 nothing is lacking, and executes a lesson, in as many kernels at once as asked. On Linux all of it
@@ -24,11 +24,11 @@ from typing import Any
 from benchmarks import run_record
 from dinov2_helpers.threads import usable_cores
 from tools.project import Project
-from tools.workshop import kit, start
+from tools.workshop import execute, kit, start
 
-USAGE = """python -m tools.workshop.trial KIT.zip
+USAGE = """python -m benchmarks.workshop_trial KIT.zip
     [--lesson NAME] [--kernels N...] [--room FOLDER] [--out FILE]"""
-EXECUTE = Path(__file__).with_name("execute.py")
+EXECUTE = Path(execute.__file__)
 POLL = 0.5  # seconds
 
 
