@@ -114,7 +114,8 @@ def as_html(title: str, name: str, questions: Sequence[Question]) -> str:
     parts = [
         f'<section aria-label="Quiz: {html.escape(title)}">',
         "<p><strong>Quiz.</strong> Choose an answer: it says whether it is right, and why. "
-        "The numbers are those of the embedded models.</p>",
+        "The numbers are the evidence's, often of more pictures than the lesson, so they may "
+        "differ a little from those above.</p>",
     ]
     for number, question in enumerate(questions, start=1):
         parts.append(f"<p><strong>{number}.</strong> {_inline(question.ask)}</p>")

@@ -40,6 +40,8 @@ def test_a_lesson_has_eight_whole_questions(stem):
         assert 3 <= len(texts) <= len(quiz.LETTERS), question.ask
         assert len(set(texts)) == len(texts), question.ask
         assert sum(option.right for option in question.options) == 1
+        assert all(option.why for option in question.options if not option.right), question.ask
+        assert not question.why.endswith(".).")
         assert "{" not in "".join([question.ask, question.why, *texts])
 
 
@@ -120,6 +122,11 @@ def test_a_number_that_changes_is_said_as_it_is(small):
     [
         ('ask = "Why?"\nright = "So {01.unknown:.0%}."\nwrong = []\nwhy = ""', "01.unknown"),
         ('claim = "01.no_claim"\nverdict = "holds"\nwhy = ""', "01.no_claim"),
+        (
+            'claim = "01.tsne_of_three"\nverdict = "does not hold"\n'
+            'wrong = [["holds", "So."]]\nwhy = ""',
+            "not the two others",
+        ),
         ('ask = "Why?"\nwrong = []\nwhy = ""', "right"),
         (
             'ask = "Why?"\nright = "So."\nwrong = []\nwhy = ""\nholds = ["01.knn_class"]',

@@ -9,11 +9,13 @@ tools.readme` makes docs/quiz.md, the files from which a lesson's last but one c
 a number has changed, without the lesson being executed.
 
 The questions of a lesson are in notebooks/quiz/NN_name.toml. One on a claim of the ledger names the
-claim and the verdict that its answer explains:
+claim, the verdict that its answer explains, and what leads people to each of the two others; it may
+have a `note`, which follows the claim in the question:
 
     [[question]]
     claim = "01.tsne_of_three"
     verdict = "does not hold"
+    wrong = [["holds", "what leads there"], ["holds in part", "..."]]
     why = "..."
 
 Any other has a right answer and wrong ones, each with what leads people there:
@@ -95,11 +97,21 @@ def _on_claim(
     row = ledger[entry["claim"]]
     if row["verdict"] != entry["verdict"]:
         raise ValueError(f"{entry['claim']} {row['verdict']} by now, not: {entry['verdict']}")
-    options = [Option(text, verdict == row["verdict"]) for verdict, text in VERDICTS.items()]
+    led = dict(entry["wrong"])
+    if {*led, row["verdict"]} != set(VERDICTS):
+        raise ValueError(
+            f"of {entry['claim']} the wrong verdicts are not the two others: {list(led)}"
+        )
+    options = []
+    for verdict, text in VERDICTS.items():
+        why = _filled(entry, led.get(verdict, ""), numbers)
+        options.append(Option(text, verdict == row["verdict"], why))
+    note = f" {entry['note']}" if "note" in entry else ""
+    end = "" if row["measured"].endswith((".", ".)")) else "."
     return Question(
-        ask=f"The article says: *{row['claim']}.* What came out?",
+        ask=f"The article says: *{row['claim']}.*{note} What came out?",
         options=tuple(options),
-        why=f"{_filled(entry, entry['why'], numbers)} Measured: {row['measured']}.",
+        why=f"{_filled(entry, entry['why'], numbers)} Measured: {row['measured']}{end}",
     )
 
 
