@@ -874,9 +874,9 @@ Quiz("02")
 #
 # **When this is not enough, in 2026.** Text encoders that were trained for such features:
 # [dino.txt](https://arxiv.org/abs/2412.16334) for DINOv2, and the one that Meta gives with
-# [DINOv3](https://arxiv.org/abs/2508.10104) (weights behind a form, under Meta's DINOv3 licence).
-# If words are all you need, [SigLIP 2](https://arxiv.org/abs/2502.14786) (Apache-2.0) names
-# pictures in many languages by itself. Numbers and sources are in
+# [DINOv3](https://arxiv.org/abs/2508.10104) (Meta's copies behind a form, all under its DINOv3
+# License). If words are all you need, [SigLIP 2](https://arxiv.org/abs/2502.14786) (Apache-2.0)
+# names pictures in many languages by itself. Numbers and sources are in
 # [a table](../docs/2026.md#2-zero-shot-classification).
 #
 # **Next:** [lesson 3](03_semantic_segmentation.ipynb) asks not what, but where.
