@@ -76,17 +76,17 @@ class ConformalThreshold:
             what: What such a thing is called, in the singular.
         """
         rate = self.rate()
-        sure = f"95 % sure: between {rate.low:.1%} and {rate.high:.1%}"
+        between = f"between {rate.low:.1%} and {rate.high:.1%}"
         if self.holds:
             return (
                 f"A new {what} is called odd with a chance of {rate.value:.1%}, at most the "
                 f"{self.alpha:.1%} asked for; with this threshold, from {self.n} held-out scores, "
-                f"the share is, {sure}."
+                f"the share lies {between} (95 % sure)."
             )
         return (
             f"{self.n} held-out scores cannot promise {self.alpha:.1%} false alarms: that takes "
             f"{needed(self.alpha)}. The threshold is the highest of them: a new {what} is called "
-            f"odd with a chance of {rate.value:.1%} ({sure})."
+            f"odd with a chance of {rate.value:.1%} (95 % sure: {between})."
         )
 
 

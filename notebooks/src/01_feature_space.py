@@ -763,9 +763,9 @@ def hit_rate(similarity, query_labels, gallery_labels, k):
 import numpy as np
 
 try:
-    cosines = np.array([[0.9, 0.1, 0.5], [0.2, 0.3, 0.1]])
+    cosines = np.array([[0.9, 0.1, 0.5, 0.2], [0.15, 0.3, 0.2, 0.1]])
     asked = np.array(["cat", "dog"])
-    there = np.array(["dog", "dog", "cat"])
+    there = np.array(["dog", "dog", "cat", "cat"])
     answer = hit_rate(cosines, asked, there, 1)
     assert answer is not None, "It returns nothing: end with `return`."
     assert np.ndim(answer) == 0, "It is one number for all queries: take the mean at the end."
@@ -773,7 +773,7 @@ try:
     assert np.isclose(answer, 0.5), f"At k=1 one query of two is right: 0.5, not {answer}."
     answer = hit_rate(cosines, asked, there, 2)
     assert np.isclose(answer, 1), (
-        f"At k=2 one right picture is enough for a query: 1, not {answer}."
+        f"At k=2 one right picture among the two is enough for a query: 1, not {answer}."
     )
     print("Right!")
 except NotImplementedError:
@@ -796,6 +796,14 @@ except NotImplementedError:
 # def hit_rate(similarity, query_labels, gallery_labels, k):
 #     nearest = np.argsort(similarity, axis=1)[:, :k]
 #     return (gallery_labels[nearest] == query_labels[:, None]).any(axis=1).mean()
+# ```
+#
+# Looking at the k-th picture alone:
+#
+# ```python
+# def hit_rate(similarity, query_labels, gallery_labels, k):
+#     nearest = np.argsort(-similarity, axis=1)[:, k - 1]
+#     return (gallery_labels[nearest] == query_labels).mean()
 # ```
 #
 # Counting the share of right pictures, which is precision at k:
@@ -821,8 +829,8 @@ def mean_of_toy(patches, masks):
 
 # %% tags=["exercise-2-check"]
 try:
-    some_patches = np.arange(16, dtype=float).reshape(2, 2, 2, 2)
-    some_masks = np.array([[[True, False], [False, True]], [[False, True], [False, False]]])
+    some_patches = 3 * np.arange(16.0).reshape(2, 2, 2, 2)
+    some_masks = np.array([[[True, True], [False, True]], [[False, True], [False, False]]])
     answer = mean_of_toy(some_patches, some_masks)
     assert answer is not None, "It returns nothing: end with `return`."
     assert np.shape(answer) == (2, 2), (
@@ -834,7 +842,8 @@ try:
     )
     for_all = some_patches[some_masks].mean(0)
     assert not np.allclose(answer[0], for_all), "Each picture has a mean of its own."
-    assert np.allclose(answer, [[3, 4], [10, 11]]), f"[[3, 4], [10, 11]] is right, not {answer}."
+    wanted = [[8, 11], [30, 33]]
+    assert np.allclose(answer, wanted), f"{wanted} is right, not {answer}."
     print("Right!")
 except NotImplementedError:
     print("Not solved yet")
@@ -896,8 +905,9 @@ Quiz("01")
 
 # %% [markdown]
 # **Why DINOv2 in 2026?** Its weights are under Apache-2.0, come without a form, and start at 88 MB.
-# [DINOv3](https://arxiv.org/abs/2508.10104) has better patches; its weights are behind a form and
-# under a licence of Meta's own. What you learn here holds for both: tokens, cosines, rivals,
-# failures. Numbers and sources are in [a table](../docs/2026.md#1-feature-space).
+# [DINOv3](https://arxiv.org/abs/2508.10104) has better patches; Meta's copies of its weights are
+# behind a form, and all copies under a licence of Meta's own. What you learn here holds for both:
+# tokens, cosines, rivals, failures. Numbers and sources are in [a
+# table](../docs/2026.md#1-feature-space).
 #
 # **Next:** [lesson 2](02_zero_shot_classification.ipynb) gives these vectors words.

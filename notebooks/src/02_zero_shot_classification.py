@@ -731,6 +731,8 @@ try:
     answer = to_probabilities(two_rows, 0.1)
     assert answer is not None, "It returns nothing: end with `return`."
     assert np.shape(answer) == (2, 3), f"Its shape is {np.shape(answer)}, not that of the cosines."
+    divided_late = np.allclose(np.sum(answer, axis=1), 1 / 0.1)
+    assert not divided_late, "Divide the cosines by the temperature, not the probabilities."
     rows_sum_to_one = np.allclose(np.sum(answer, axis=1), 1)
     assert rows_sum_to_one, "The rows do not sum to 1: sum over the names, axis=1, keepdims=True."
     assert answer[0, 0] > answer[0, 1], "The name that fits best must get the largest share."
@@ -790,18 +792,20 @@ def average_of_templates(vectors):
 
 # %% tags=["exercise-2-check"]
 try:
-    three_names = np.array(
-        [[[1.0, 0.0], [0.6, 0.8], [0.0, 1.0]], [[0.0, 1.0], [0.6, 0.8], [1.0, 0.0]]]
-    )
-    answer = average_of_templates(three_names)
+    first = [[1.0, 0.0], [0.6, 0.8]]  # two names in one template
+    third = [[0.0, 1.0], [0.6, 0.8]]
+    three_templates = np.array([first, first, third])  # (3, 2, 2)
+    answer = average_of_templates(three_templates)
     assert answer is not None, "It returns nothing: end with `return`."
-    assert np.shape(answer) == (3, 2), (
-        f"Its shape is {np.shape(answer)}, not (3 names, 2 numbers): average over the templates, "
+    assert np.shape(answer) == (2, 2), (
+        f"Its shape is {np.shape(answer)}, not (2 names, 2 numbers): average over the templates, "
         "which are the first axis."
     )
     lengths = np.linalg.norm(answer, axis=1)
     assert np.allclose(lengths, 1), "The averages are shorter than 1: bring them back to length 1."
     assert np.allclose(answer[1], [0.6, 0.8]), "A name with equal sentences keeps its vector."
+    wanted = np.array([2, 1]) / np.sqrt(5)
+    assert np.allclose(answer[0], wanted), "Every template counts alike: take the mean of all."
     print("Right!")
 except NotImplementedError:
     print("Not solved yet")
@@ -827,6 +831,13 @@ except NotImplementedError:
 # ```python
 # def average_of_templates(vectors):
 #     return vectors.mean(axis=0)
+# ```
+#
+# Taking one template for all of them:
+#
+# ```python
+# def average_of_templates(vectors):
+#     return vectors[0]
 # ```
 #
 # Averaging over the names:

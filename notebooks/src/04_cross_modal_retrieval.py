@@ -746,8 +746,11 @@ try:
     )
     assert (mine == before).all(), "The vectors of the caller have changed: normalise a copy."
     assert answer.ntotal == 50, f"It holds {answer.ntotal} vectors, not 50: add them all."
-    lengths = np.linalg.norm(answer.reconstruct_n(0, 50), axis=1)
+    inside = answer.reconstruct_n(0, 50)
+    lengths = np.linalg.norm(inside, axis=1)
     assert np.allclose(lengths, 1, atol=1e-3), "The vectors inside do not have length 1."
+    cosines = (inside * before).sum(axis=1) / np.linalg.norm(before, axis=1)
+    assert np.allclose(cosines, 1, atol=1e-3), "The vectors inside point elsewhere than yours."
     print("Right!")
 except NotImplementedError:
     print("Not solved yet")

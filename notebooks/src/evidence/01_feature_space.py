@@ -1083,7 +1083,7 @@ claim(
 # Depth and cameras are known, so a point goes out into the world and back through the other
 # camera. A match is right within one patch of the true place. `correspondences` of the library
 # makes the matches, all or only the mutual ones ([Amir et al.
-# 2022](https://arxiv.org/abs/2112.05814)); beside it stand the middle layer, the pixels of a
+# 2021](https://arxiv.org/abs/2112.05814)); beside it stand the middle layer, the pixels of a
 # patch, and the same place, which is right where nothing moved.
 
 
