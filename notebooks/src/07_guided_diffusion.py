@@ -477,8 +477,8 @@ burnt = {name: ((x <= 5) | (x >= 250)).mean() for name, x in shown.items()}  # o
 conclude(
     burnt["strength 1.0"] > 2 * burnt["strength 0.3"],
     f"A push of 1.0 gains {stronger:+.2f}, and **burns colours out**: {burnt['strength 1.0']:.0%} "
-    "of the values of red, green and blue are at an end of their range. With 0.3 "
-    f"{burnt['strength 0.3']:.0%} are, in the targets {burnt['target']:.0%}.",
+    "of the values of red, green and blue are at an end of their range. With 0.3 it "
+    f"is {burnt['strength 0.3']:.0%}, in the targets {burnt['target']:.0%}.",
 )
 
 # %% [markdown]
@@ -661,12 +661,12 @@ for i in least:
 answers = named(by_strength[0.3])
 worst = least[0]
 away = [NAMES[i] for i in least if after["rim"][i] > before["rim"][i]]
-away_word = f" The ground of the {' and the '.join(away)} moves away from it." if away else ""
+away_word = f" At the rim the {' and the '.join(away)} even moves away." if away else ""
 conclude(
     all(answers[i] == NAMES[i] for i in least)
     and all(after[place][worst] > before[place][worst] / 2 for place in before),
-    "**The class is kept**: CLIP calls all three by the right name. **The colours of toy and "
-    f"ground are not**, or not always: those of the {NAMES[worst]} stay "
+    "**The class is kept**: CLIP calls all three by the right name. **Colour and ground "
+    f"are not**, or not always: the mean colours of the {NAMES[worst]} stay "
     f"{after['middle'][worst]:.0f} from the target's in the middle and {after['rim'][worst]:.0f} "
     f"at the rim, unguided {before['middle'][worst]:.0f} and {before['rim'][worst]:.0f}."
     f"{away_word}",
@@ -696,7 +696,7 @@ else:
     counts = [f"{name} {count} of 8" for name, count in right.items()]
     class_word = f"Of the class asked for, by CLIP: {'; '.join(counts)}"
 say(
-    f"{shape_word}: {shape_gain:+.3f}, where {missing:.2f} are missing to the target itself. "
+    f"{shape_word}: {shape_gain:+.3f} of the {missing:.2f} that an unguided picture lacks. "
     f"{class_word}."
 )
 
@@ -784,19 +784,47 @@ def push(gradient, noise, strength):
 import torch
 
 try:
-    one_gradient = torch.tensor([[[[3.0, 4.0]]], [[[0.0, 2.0]]]])  # lengths 5 and 2
-    one_noise = torch.tensor([[[[0.0, 10.0]]], [[[1.0, 0.0]]]])  # lengths 10 and 1
-    answer = push(one_gradient, one_noise, 0.5)
+    some_gradient = torch.arange(1.0, 17.0).view(2, 2, 2, 2)
+    some_noise = (3 * some_gradient) % 7 - 2
+    answer = push(some_gradient.clone(), some_noise.clone(), 0.5)
     assert answer is not None, "It returns nothing: end with `return`."
-    assert answer.shape == one_gradient.shape, f"Its shape is {tuple(answer.shape)}."
-    lengths = answer.flatten(1).norm(dim=1)
-    together = one_gradient * 0.5 * one_noise.norm() / one_gradient.norm()
-    assert not torch.allclose(answer, together), "Each picture has a length of its own."
-    assert torch.allclose(lengths, torch.tensor([5.0, 0.5])), (
-        f"The lengths should be 5 and 0.5, not {lengths.tolist()}: half of each noise's."
+    assert isinstance(answer, torch.Tensor), f"It returns a {type(answer).__name__}, not a tensor."
+    assert answer.shape == (2, 2, 2, 2), f"Its shape is {tuple(answer.shape)}: keep (n, C, h, w)."
+    length = torch.linalg.vector_norm
+    shares = length(some_noise, dim=(1, 2, 3)) / length(some_gradient, dim=(1, 2, 3))  # (2,)
+    assert not torch.allclose(answer, 0.5 * shares * some_gradient), (
+        "Lengths (n,) go along the last axis: `.view(-1, 1, 1, 1)` makes them one for each picture."
     )
-    cosines = torch.nn.functional.cosine_similarity(answer.flatten(1), one_gradient.flatten(1))
+    wrong_axes = {
+        (0, 1, 2, 3): "the whole batch",
+        (0,): "each number over the batch",
+        (1,): "each place",
+        (2,): "each column",
+        (3,): "each row",
+        (2, 3): "each channel",
+    }
+    for axes, whose in wrong_axes.items():
+        for keepdim in (True, False):
+            of_noise = length(some_noise, dim=axes, keepdim=keepdim)
+            shares = of_noise / length(some_gradient, dim=axes, keepdim=keepdim)
+            assert not torch.allclose(answer, 0.5 * shares * some_gradient), (
+                f"That is the length of {whose}: each picture has one, over all axes but the first."
+            )
+    wanted = 0.5 * length(some_noise, dim=(1, 2, 3))  # (2,)
+    undivided = torch.allclose(answer, wanted.view(-1, 1, 1, 1) * some_gradient)
+    assert not undivided, "Divide by the gradient's own length too."
+    exact = (wanted / length(some_gradient, dim=(1, 2, 3))).view(-1, 1, 1, 1) * some_gradient
+    with_noise = torch.allclose(answer, exact + some_noise)
+    assert not with_noise, "Return the push alone, without the noise."
+    lengths = length(answer, dim=(1, 2, 3))
+    assert torch.allclose(lengths, wanted), (
+        f"The lengths should be half of each noise's, {wanted.numpy().round(2)}, "
+        f"not {lengths.numpy().round(2)}."
+    )
+    cosines = torch.nn.functional.cosine_similarity(answer.flatten(1), some_gradient.flatten(1))
     assert torch.allclose(cosines, torch.ones(2)), "The direction must stay the gradient's."
+    twice = push(some_gradient.clone(), some_noise.clone(), 1.0)
+    assert torch.allclose(twice, 2 * answer), "Twice the `strength` is twice the push."
     print("Right!")
 except NotImplementedError:
     print("Not solved yet")
@@ -817,6 +845,28 @@ except NotImplementedError:
 # ```python
 # def push(gradient, noise, strength):
 #     return strength * noise.norm() * gradient / gradient.norm()
+# ```
+#
+# A length for each channel, as `dim=(2, 3)` gives, or for each row, as `dim=-1` does:
+#
+# ```python
+# def push(gradient, noise, strength):
+#     of_noise = noise.norm(dim=(2, 3), keepdim=True)
+#     return strength * of_noise * gradient / gradient.norm(dim=(2, 3), keepdim=True)
+# ```
+#
+# ```python
+# def push(gradient, noise, strength):
+#     of_noise = noise.norm(dim=-1, keepdim=True)
+#     return strength * of_noise * gradient / gradient.norm(dim=-1, keepdim=True)
+# ```
+#
+# Lengths `(n,)` without the axes of a picture, which meet the last axis instead of the first:
+#
+# ```python
+# def push(gradient, noise, strength):
+#     shares = noise.flatten(1).norm(dim=1) / gradient.flatten(1).norm(dim=1)
+#     return strength * shares * gradient
 # ```
 #
 # Forgetting to divide by the gradient's own length:
@@ -851,17 +901,40 @@ def unlike_in_place(found, wanted):
 
 # %% tags=["exercise-2-check"]
 try:
-    some = torch.tensor([[[1.0, 0.0], [0.0, 1.0]], [[2.0, 0.0], [0.0, 1.0]]])  # (2, 2, 2)
-    same_places = torch.tensor([[[3.0, 0.0], [0.0, 2.0]], [[0.0, 1.0], [1.0, 0.0]]])
-    answer = unlike_in_place(some, same_places)
+    first = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
+    alike = torch.tensor([[3.0, 0.0], [0.0, 2.0], [4.0, 4.0]])  # longer, in the same directions
+    second = torch.tensor([[2.0, 0.0], [0.0, 1.0], [1.0, 0.0]])
+    swapped = torch.tensor([[0.0, 1.0], [1.0, 0.0], [1.0, 0.0]])  # two of the three patches
+    some = torch.stack([first, second]).requires_grad_()  # (2, 3, 2)
+    others = torch.stack([alike, swapped])
+    answer = unlike_in_place(some.clone(), others.clone())
     assert answer is not None, "It returns nothing: end with `return`."
+    assert isinstance(answer, torch.Tensor), f"It returns a {type(answer).__name__}, not a tensor."
     assert answer.shape == (2,), f"One number for each picture, (2,), not {tuple(answer.shape)}."
+    assert answer.requires_grad, "No gradient comes back: stay in torch, without `detach`."
+    answer = answer.detach()
     anywhere = torch.allclose(answer, torch.zeros(2), atol=1e-6)
     assert not anywhere, "The second picture has its patches swapped: compare place by place."
     assert answer[1] > answer[0], "Alike is small: take 1 less the cosine."
-    pooled = torch.allclose(answer[1], torch.tensor(0.0513), atol=0.02)
-    assert not pooled, "Take the cosine of each patch, then the mean, not the cosine of the means."
-    assert torch.allclose(answer, torch.tensor([0.0, 1.0]), atol=1e-6), f"[0, 1], not {answer}."
+    cosine = torch.nn.functional.cosine_similarity
+    of_each = cosine(some, others, dim=2)  # (2, 3)
+    of_means = cosine(some.mean(dim=1), others.mean(dim=1), dim=1)
+    other_losses = [
+        (1 - of_means, "Take the mean of the patches' cosines, not the cosine of their means."),
+        (1 - cosine(some.flatten(1), others.flatten(1)), "Take one cosine for each patch."),
+        (1 - cosine(some, others, dim=1).mean(dim=1), "A patch's numbers are the last axis."),
+        (1 - (some * others).sum(dim=2).mean(dim=1), "Lengths count in that: take cosines."),
+        (1 - of_each.sum(dim=1), "Take the mean over the patches, not the sum."),
+        ((1 - of_each).sum(dim=1), "Take the mean over the patches, not the sum."),
+        (-of_each.mean(dim=1), "Add the 1: it is 1 less the mean cosine."),
+    ]
+    for loss, hint in other_losses:
+        assert not torch.allclose(answer, loss, atol=1e-4), hint
+    exact = torch.tensor([0, 2 / 3])
+    assert torch.allclose(answer, exact, atol=1e-4), (
+        f"It should be {exact.numpy().round(3)}, not {answer.numpy().round(3)}: of the second "
+        "picture two of three patches are swapped."
+    )
     print("Right!")
 except NotImplementedError:
     print("Not solved yet")
@@ -896,6 +969,20 @@ except NotImplementedError:
 # ```python
 # def unlike_in_place(found, wanted):
 #     return 1 - torch.nn.functional.cosine_similarity(found.mean(1), wanted.mean(1), dim=1)
+# ```
+#
+# The cosine over the patches, `dim=1`, instead of over the numbers of each:
+#
+# ```python
+# def unlike_in_place(found, wanted):
+#     return 1 - torch.nn.functional.cosine_similarity(found, wanted, dim=1).mean(dim=1)
+# ```
+#
+# The inner product, in which the lengths of patches count:
+#
+# ```python
+# def unlike_in_place(found, wanted):
+#     return 1 - (found * wanted).sum(dim=2).mean(dim=1)
 # ```
 #
 # The cosine itself, which is large where things are alike:
