@@ -54,7 +54,7 @@ REASONS = {
         "at 224 and at 448 pixels": METHOD,
     },
     "07_guided_diffusion": {
-        "About 45 minutes": PLAN,
+        "About 50 minutes": PLAN,
         "at 0.7, the strongest": "the strength that the article names, which the cell below uses",
         "Stable Diffusion XL and 3": "a version in a name",
     },
