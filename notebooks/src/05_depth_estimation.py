@@ -79,11 +79,12 @@ pixels.shape, len(output.hidden_states), output.hidden_states[-1].shape
 
 # %% [markdown]
 # Nothing was cropped, so the patches lie exactly on the depth map: 16 x 16 of them, each 14 pixels
-# wide. There is one output more than layers: the first is what goes into them, the pixels of each
-# patch as a vector.
+# wide. There is one output more than layers: the first is what goes into them, a linear map of the
+# pixels of each patch, with CLS in front and the positions added. After the last layer comes one
+# more layer norm, the final one.
 
 # %%
-last = output.hidden_states[-1]  # (1, 257, 192)
+last = output.last_hidden_state  # (1, 257, 192), hidden_states[-1] after the final layer norm
 cls = last[:, 0]  # (1, 192), the whole picture
 patches = last[:, -SIDE * SIDE :]  # (1, 256, 192)
 patches = patches.unflatten(1, (SIDE, SIDE))  # (1, 16, 16, 192), row by row
@@ -91,8 +92,9 @@ patches = patches.unflatten(1, (SIDE, SIDE))  # (1, 16, 16, 192), row by row
 cls.shape, patches.shape
 
 # %% [markdown]
-# The same for all scenes, four layers of each, evenly spaced. **Test** shows other toys in other
-# places than **train**. `fit="resize"` is what keeps the crop away.
+# The same for all scenes, four layers of each, evenly spaced; the helper applies the final layer
+# norm to each layer. **Test** shows other toys in other places than **train**. `fit="resize"` is
+# what keeps the crop away.
 
 # %%
 from dinov2_helpers import extract_features
