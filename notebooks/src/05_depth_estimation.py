@@ -381,7 +381,7 @@ score("four layers", four_layers)
 several = bootstrap(given["four layers"] - given["one layer"])
 conclude(
     several.low > 0 and max(by_layer) < given["four layers"].mean(),
-    f"No single layer comes up to the four together ({several:+.3f} over the last, scale given): "
+    f"None of the four alone comes up to all together ({several:+.3f} over the last, scale given): "
     "**several layers help a linear head**. (*Scales* they are not: all have the same patches.)",
 )
 
@@ -414,7 +414,8 @@ conclude(
 # ## A finer head
 #
 # Two ideas of the papers on top. **Bins** ([Bhat et al. 2021](https://arxiv.org/abs/2011.14141)):
-# the head weighs fixed depths, and its answer is their mean, so that it cannot leave the range.
+# the head weighs a row of depths, and its answer is their mean, so that it cannot leave the range.
+# (Bhat et al. let the bins move with the picture; ours are fixed.)
 # **DPT** ([Ranftl et al. 2021](https://arxiv.org/abs/2103.13413)): convolutions fuse the layers, so
 # that patches talk to each other, and the map ends finer than the patches.
 
