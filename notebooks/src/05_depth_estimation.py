@@ -579,14 +579,19 @@ for i in range(0, len(test), 8):
     zoomed.append(test.image(i).resize((224, 224), box=box))
 true_zoomed = depth_test[::8, 42:182, 42:182]
 medians = np.nanmedian(true_zoomed, axis=(1, 2))
+middles = [one[42:182, 42:182] for one in found.depth[::8]]  # the same places, nothing enlarged
 
-answers = dpt.predict(zoomed).depth
-ratio = np.median([np.median(one) for one in answers] / medians)
-print(f"answers are {ratio:.2f} times the truth; by sizes alone it would be {share_kept:.2f}")
+ratios = [np.median(one) for one in dpt.predict(zoomed).depth] / medians
+uncut_ratios = [np.median(one) for one in middles] / medians
+ratio = np.median(ratios)
+uncut = np.median(uncut_ratios)
+print(f"answers are {ratio:.2f} times the truth, and {uncut:.2f} times in the uncut pictures")
+print(f"by sizes alone it would be {share_kept * uncut:.2f}")
 
 # %%
+change = bootstrap(ratios / uncut_ratios)
 conclude(
-    share_kept < ratio < 1,
+    share_kept < change.low and change.high < 1,
     "Nearer, but not by as much as sizes say: the head also goes by what no lens changes. If it "
     "went by size alone, multiplying by the focal length would mend it.",
 )
@@ -594,7 +599,8 @@ conclude(
 # %% [markdown]
 # That multiplication is what `predict(..., focal=...)` does. It is right for a head that *must* go
 # by size, since it was fitted on several lenses ([Metric3D](https://arxiv.org/abs/2307.10984));
-# `fit` takes one focal length per picture for that.
+# `fit` takes one focal length per picture for that. Ours has seen one lens, so below its answer
+# stands as it comes, and multiplied beside it.
 #
 # ### A photograph
 #
@@ -611,14 +617,19 @@ left, _, shift = stereo_motorcycle()
 F, B, S0 = 994.978, 0.193001, 31.086  # pixels, metres, pixels: from the data's own description
 bike_truth = np.where(np.isfinite(shift), F * B / (shift + S0), np.nan)
 
-bike = dpt.predict([left], focal=F)
+bike = dpt.predict([left])  # as it comes
+told = dpt.predict([left], focal=F)
+lens = np.median(told.depth[0] / bike.depth[0])  # one factor for all pixels
+
 print(f"unlike the training pictures: {bike.unlike[0]:.0%} of the patches")
 print(f"median: {np.median(bike.depth[0]):.1f} m, the truth {np.nanmedian(bike_truth):.1f} m")
+print(f"times the lens, a factor of {lens:.2f}: {np.median(told.depth[0]):.1f} m")
 
 # %% [markdown]
 # Say you own a tape measure. Three distances in the picture, and `align_depth` fits scale and
-# shift; the row gets the same three. (A tape measures along the line of sight:
-# `Camera.depth_along_axis` makes depth of that.)
+# shift; the row gets the same three, and the factor of the lens, since it too was learned through
+# that of the toys. (A tape measures along the line of sight: `Camera.depth_along_axis` makes depth
+# of that.)
 
 # %%
 from dinov2_helpers.techniques import align_depth
@@ -631,13 +642,18 @@ bike_row = np.broadcast_to(bike_rows[:, None], bike_truth.shape)
 
 guesses = {"row": bike_row, "small DPT": bike.depth[0]}
 as_it_comes = {}
+with_lens = {}
 with_three = {}
 aligned = {}
 for name, guess in guesses.items():
     aligned[name] = np.nan_to_num(align_depth(guess, measured, points + 0.5).depth, nan=far)
     as_it_comes[name] = delta1([guess], [bike_truth])[0]
+    with_lens[name] = delta1([lens * guess], [bike_truth])[0]
     with_three[name] = delta1([aligned[name]], [bike_truth])[0]
-    print(f"{name}: {as_it_comes[name]:.0%} right as it comes, {with_three[name]:.0%} with three")
+    print(
+        f"{name}: {as_it_comes[name]:.0%} right as it comes, {with_lens[name]:.0%} times the lens, "
+        f"{with_three[name]:.0%} with three"
+    )
 
 # %%
 plotting.show(
@@ -654,11 +670,12 @@ plotting.show(
 # %%
 conclude(
     bike.unlike[0] > 0.2
-    and as_it_comes["small DPT"] > as_it_comes["row"]
+    and as_it_comes["row"] > as_it_comes["small DPT"]
+    and with_lens["small DPT"] > with_lens["row"]
     and with_three["row"] >= with_three["small DPT"],
-    "As it comes the head is ahead; with the same three distances **the row does as well**. What "
-    "came along from the toys is the scale, not the shape: so many unlike patches are a warning. "
-    "(One photograph is an anecdote.)",
+    "As they come the row is ahead; with both multiplied the head is. **One factor decides**, and "
+    "without a tape measure nobody can say which to believe. With the same three distances **the "
+    "row does as well**: so many unlike patches are a warning. (One photograph is an anecdote.)",
 )
 
 # %% [markdown]
@@ -938,9 +955,9 @@ say(f"""
    {in_metres["four layers"].mean():.0%}, a small DPT {in_metres["small DPT"].mean():.0%}; on toys,
    scale given, {on_toys["one layer"].mean():.0%}, {on_toys["four layers"].mean():.0%},
    {on_toys["small DPT"].mean():.0%} where the row has {on_toys["row"].mean():.0%}.
-3. **The metres are the camera's.** Under a longer lens the answers are {ratio:.2f} times the truth;
-   in a photograph, three measured distances and the row reach {with_three["row"]:.0%}, with the
-   head {with_three["small DPT"]:.0%}.
+3. **The metres are the camera's.** Under a longer lens the answers are {ratio:.2f} times the truth,
+   under their own {uncut:.2f}; in a photograph, three measured distances and the row reach
+   {with_three["row"]:.0%}, with the head {with_three["small DPT"]:.0%}.
 """)
 
 # %% tags=["quiz"]
