@@ -816,18 +816,31 @@ def scale_free_error(guess, true):
 import numpy as np
 
 try:
-    some_depth = np.array([[1.0, 2.0], [4.0, np.nan]])
-    answer = scale_free_error(np.array([[2.0, 2.0], [2.0, 9.0]]), some_depth)
+    some_depth = np.array([[1.0, 2.0, 4.0], [8.0, 16.0, np.nan]])
+    some_guess = np.array([[16.0, 4.0, 8.0], [16.0, 16.0, 9.0]])
+    answer = scale_free_error(some_guess, some_depth)
     assert answer is not None, "It returns nothing: end with `return`."
+    assert np.ndim(answer) == 0, f"It is one number for the whole map, not {np.shape(answer)}."
     assert np.isfinite(answer), "It is not a number: leave out the pixels where true is NaN."
-    assert not np.isclose(answer, 0.980, atol=1e-3), (
-        "Take the mean of the log ratio off before you square: a standard deviation."
-    )
-    doubled = scale_free_error(2 * some_depth, some_depth)
-    assert np.isclose(doubled, 0), (
-        f"The truth times two has no error, not {doubled:.3f}: take logs."
-    )
-    assert np.isclose(answer, 0.566, atol=1e-3), f"0.566 is right, not {answer:.3f}."
+    hints = {
+        0.931: "Leave the unknown pixels out: filled in, they count too.",
+        1.351: "Take the mean of the log ratios off before you square: a standard deviation.",
+        3.021: "Take the mean of the log ratios off, and divide by the number of pixels.",
+        2.102: "Divide by the number of pixels before you take the root.",
+        1.051: "Divide by the number of pixels, not by one less.",
+        0.884: "That is the variance: take its root.",
+        0.980: "Take the mean of the log ratios off, not their median.",
+        1.013: "That is SILog, which keeps a part of the mean: take all of it off.",
+        5.713: "That is the spread of the ratio itself: take its logarithm first.",
+        5.307: "That is the spread of the difference: take the logarithm of the ratio.",
+        0.408: "Take the natural logarithm, np.log.",
+        1.357: "Take the natural logarithm, np.log.",
+    }
+    for value, hint in hints.items():
+        assert not np.isclose(answer, value, atol=1e-3), hint
+    assert np.isclose(answer, 0.940, atol=1e-3), f"0.940 is right, not {answer:.3f}."
+    three_times = scale_free_error(3 * some_guess, some_depth)
+    assert np.isclose(three_times, answer), "Another scale must not change it."
     print("Right!")
 except NotImplementedError:
     print("Not solved yet")
@@ -856,7 +869,16 @@ except NotImplementedError:
 # ```python
 # def scale_free_error(guess, true):
 #     known = np.isfinite(true)
-#     return (guess[known] / true[known]).std() + 1
+#     return (guess[known] / true[known]).std()
+# ```
+#
+# The distance from the median, not from the mean:
+#
+# ```python
+# def scale_free_error(guess, true):
+#     known = np.isfinite(true)
+#     ratio = np.log(guess[known] / true[known])
+#     return np.sqrt(((ratio - np.median(ratio)) ** 2).mean())
 # ```
 #
 # The root of the mean square, which a wrong scale does change:
@@ -871,9 +893,10 @@ except NotImplementedError:
 
 # %% [markdown]
 # **2. Change the experiment: another camera.** A head learned with a focal length of `trained`
-# pixels. Your pictures have `focal` pixels at a width of `width`, and are scaled to `scaled` pixels
-# before the head sees them. Correct its depth for a head that goes by size alone. *Predict first*:
-# will the motorcycle come nearer or go farther? Then try it on `dpt.predict([left]).depth[0]`.
+# pixels. Your pictures have `focal` pixels at a width of `width`, and are scaled to a width of
+# `scaled` before the head sees them. Correct its depth for a head that goes by size alone. *Predict
+# first*: will the motorcycle come nearer or go farther? Then try it on
+# `dpt.predict([left]).depth[0]`.
 
 
 # %% tags=["exercise-2-stub"]
@@ -884,19 +907,30 @@ def for_my_camera(depth, trained, focal, width, scaled):
 
 # %% tags=["exercise-2-check"]
 try:
-    two = np.array([2.0])
-    answer = for_my_camera(two, 300, 600, 224, 224)
+    some_map = np.array([[1.0, 2.0, 3.0], [4.0, 6.0, 9.0]])
+    answer = for_my_camera(some_map.copy(), 300, 600, 224, 224)
     assert answer is not None, "It returns nothing: end with `return`."
-    assert not np.allclose(answer, 1), (
+    assert np.shape(answer) == (2, 3), f"Its shape is {np.shape(answer)}, not that of the depth."
+    assert not np.allclose(answer, some_map / 2), (
         "The other way round: through a longer lens a thing looks larger, so it is farther than "
         "the head believes."
     )
-    assert np.allclose(answer, 4), f"Twice the focal length, twice as far: 4, not {answer}."
-    answer = for_my_camera(two, 300, 1200, 896, 224)
-    assert not np.allclose(answer, 8), (
-        "A picture that shrinks to a quarter has a quarter of its focal length."
+    times = np.mean(answer / some_map)
+    assert np.allclose(answer, 2 * some_map), (
+        f"Twice the focal length, twice as far: every pixel times 2, not {times:.2f}."
     )
-    assert np.allclose(answer, 2), f"1200 pixels at a width of 896 are 300 at 224: 2, not {answer}."
+    answer = for_my_camera(some_map.copy(), 300, 990, 640, 224)
+    times = np.mean(answer / some_map)
+    hints = {
+        3.3: "The picture was scaled too: its focal length shrinks with its width.",
+        9.429: "A picture that shrinks has a shorter focal length in pixels, not a longer one.",
+    }
+    for value, hint in hints.items():
+        assert not np.isclose(times, value, atol=1e-3), hint
+    assert np.allclose(answer, 1.155 * some_map), (
+        "990 pixels at a width of 640 are 346.5 at 224, so with 300 in training every pixel is "
+        f"times 1.155, not {times:.3f}."
+    )
     print("Right!")
 except NotImplementedError:
     print("Not solved yet")
