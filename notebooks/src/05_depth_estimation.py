@@ -944,9 +944,10 @@ except NotImplementedError:
 #     return depth * (focal * scaled / width) / trained
 # ```
 #
-# For the motorcycle: `for_my_camera(dpt.predict([left]).depth[0], FOCAL, F, 741, 334)`, since its
-# shorter side becomes 224 pixels, and both a whole number of patches, which moves the scale a
-# little. It goes farther, and `predict(..., focal=F)` says the same.
+# For the motorcycle: `for_my_camera(dpt.predict([left]).depth[0], FOCAL, F, 741, 334)`. Its
+# shorter side becomes 224 pixels, which makes its width 332; in whole patches that is 336, and the
+# library takes the geometric mean of the two. It goes farther, and `predict(..., focal=F)` says the
+# same.
 #
 # Classic wrong answers. The ratio upside down:
 #
