@@ -1,4 +1,4 @@
-"""The few lines of lesson 5 give what the library gives."""
+"""The few lines of lesson 5 give what the library gives, and its exercises hint at the mistake."""
 
 import numpy as np
 import pytest
@@ -12,6 +12,7 @@ from dinov2_helpers.techniques.depth_heads import expected_log_depth, silog_loss
 from dinov2_helpers.techniques.depth_ridge import Moments, Penalty, solve
 from dinov2_helpers.techniques.depth_truth import targets_of, true_depth
 from tools import pairing
+from tools.checks import exercises
 from tools.lift import lift
 from tools.project import Project
 
@@ -108,3 +109,67 @@ def test_points_turn_around_their_middle(lesson):
     found = lesson["turned"](points, 90)
     np.testing.assert_allclose(found, [[0, 0, 6], [0, 0, 5], [0, 0, 4]], atol=1e-9)
     np.testing.assert_allclose(lesson["turned"](points, 0), points)
+
+
+def verdict(number, body, capsys):
+    """What the check of an exercise says of an answer: the text of its error, or what it prints."""
+    cells = exercises(pairing.read_source(Project(), "05_depth_estimation"))[number]
+    signature = cells["stub"].source.splitlines()[0]
+    lines = "\n    ".join(body.splitlines())
+    try:
+        exec(f"import numpy as np\n{signature}\n    {lines}\n{cells['check'].source}", {})
+    except AssertionError as error:
+        return str(error)
+    return capsys.readouterr().out
+
+
+LOGS = "known = np.isfinite(true)\nlogs = np.log(guess[known] / true[known])\n"
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (LOGS + "return logs.std()", "Right!"),
+        (LOGS + "return np.sqrt((logs**2).mean() - logs.mean() ** 2)", "Right!"),
+        ("return np.nanstd(np.log(guess) - np.log(true))", "Right!"),
+        (LOGS + "logs.std()", "returns nothing"),
+        (LOGS + "return logs - logs.mean()", "one number"),
+        ("return np.log(guess / true).std()", "leave out the pixels"),
+        ("return np.nan_to_num(np.log(guess / true)).std()", "filled in"),
+        (LOGS + "return np.sqrt((logs**2).mean())", "mean of the log ratios off before"),
+        (LOGS + "return np.sqrt((logs**2).sum())", "off, and divide by the number"),
+        (LOGS + "return np.sqrt(((logs - logs.mean()) ** 2).sum())", "before you take the root"),
+        (LOGS + "return logs.std(ddof=1)", "not by one less"),
+        (LOGS + "return logs.var()", "variance"),
+        (LOGS + "return np.sqrt(((logs - np.median(logs)) ** 2).mean())", "not their median"),
+        (LOGS + "return np.sqrt(logs.var() + 0.15 * logs.mean() ** 2)", "SILog"),
+        (LOGS + "return np.exp(logs).std()", "ratio itself"),
+        ("return np.nanstd(guess - true)", "difference"),
+        (LOGS + "return logs.std() / np.log(10)", "natural"),
+        (LOGS + "return logs.std() / np.log(2)", "natural"),
+        (LOGS + "return np.abs(logs - logs.mean()).mean()", "0.940 is right, not 0.721"),
+    ],
+)
+def test_the_first_exercise_hints_at_the_mistake(body, said, capsys):
+    assert said in verdict(1, body, capsys)
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("return depth * (focal * scaled / width) / trained", "Right!"),
+        ("depth *= focal / trained / (width / scaled)\nreturn depth", "Right!"),
+        ("return [[d * focal * scaled / width / trained for d in row] for row in depth]", "Right!"),
+        ("depth * focal", "returns nothing"),
+        ("return focal * scaled / width / trained", "shape"),
+        ("return depth.mean() * focal / trained", "shape"),
+        ("return depth", "not 1.00"),
+        ("return depth * trained / (focal * scaled / width)", "other way round"),
+        ("return depth * focal / trained", "scaled too"),
+        ("return depth * (focal * width / scaled) / trained", "not a longer one"),
+        ("return depth * (focal * scaled // width) / trained", "346.5"),
+        ("return depth + depth.mean()", "every pixel"),
+    ],
+)
+def test_the_second_exercise_hints_at_the_mistake(body, said, capsys):
+    assert said in verdict(2, body, capsys)

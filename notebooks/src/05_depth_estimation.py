@@ -79,11 +79,12 @@ pixels.shape, len(output.hidden_states), output.hidden_states[-1].shape
 
 # %% [markdown]
 # Nothing was cropped, so the patches lie exactly on the depth map: 16 x 16 of them, each 14 pixels
-# wide. There is one output more than layers: the first is what goes into them, the pixels of each
-# patch as a vector.
+# wide. There is one output more than layers: the first is what goes into them, a linear map of the
+# pixels of each patch, with CLS in front and the positions added. After the last layer comes one
+# more layer norm, the final one.
 
 # %%
-last = output.hidden_states[-1]  # (1, 257, 192)
+last = output.last_hidden_state  # (1, 257, 192), hidden_states[-1] after the final layer norm
 cls = last[:, 0]  # (1, 192), the whole picture
 patches = last[:, -SIDE * SIDE :]  # (1, 256, 192)
 patches = patches.unflatten(1, (SIDE, SIDE))  # (1, 16, 16, 192), row by row
@@ -91,8 +92,9 @@ patches = patches.unflatten(1, (SIDE, SIDE))  # (1, 16, 16, 192), row by row
 cls.shape, patches.shape
 
 # %% [markdown]
-# The same for all scenes, four layers of each, evenly spaced. **Test** shows other toys in other
-# places than **train**. `fit="resize"` is what keeps the crop away.
+# The same for all scenes, four layers of each, evenly spaced; the helper applies the final layer
+# norm to each layer. **Test** shows other toys in other places than **train**. `fit="resize"` is
+# what keeps the crop away.
 
 # %%
 from dinov2_helpers import extract_features
@@ -379,7 +381,7 @@ score("four layers", four_layers)
 several = bootstrap(given["four layers"] - given["one layer"])
 conclude(
     several.low > 0 and max(by_layer) < given["four layers"].mean(),
-    f"No single layer comes up to the four together ({several:+.3f} over the last, scale given): "
+    f"None of the four alone comes up to all together ({several:+.3f} over the last, scale given): "
     "**several layers help a linear head**. (*Scales* they are not: all have the same patches.)",
 )
 
@@ -412,7 +414,8 @@ conclude(
 # ## A finer head
 #
 # Two ideas of the papers on top. **Bins** ([Bhat et al. 2021](https://arxiv.org/abs/2011.14141)):
-# the head weighs fixed depths, and its answer is their mean, so that it cannot leave the range.
+# the head weighs a row of depths, and its answer is their mean, so that it cannot leave the range.
+# (Bhat et al. let the bins move with the picture; ours are fixed.)
 # **DPT** ([Ranftl et al. 2021](https://arxiv.org/abs/2103.13413)): convolutions fuse the layers, so
 # that patches talk to each other, and the map ends finer than the patches.
 
@@ -576,14 +579,19 @@ for i in range(0, len(test), 8):
     zoomed.append(test.image(i).resize((224, 224), box=box))
 true_zoomed = depth_test[::8, 42:182, 42:182]
 medians = np.nanmedian(true_zoomed, axis=(1, 2))
+middles = [one[42:182, 42:182] for one in found.depth[::8]]  # the same places, nothing enlarged
 
-answers = dpt.predict(zoomed).depth
-ratio = np.median([np.median(one) for one in answers] / medians)
-print(f"answers are {ratio:.2f} times the truth; by sizes alone it would be {share_kept:.2f}")
+ratios = [np.median(one) for one in dpt.predict(zoomed).depth] / medians
+uncut_ratios = [np.median(one) for one in middles] / medians
+ratio = np.median(ratios)
+uncut = np.median(uncut_ratios)
+print(f"answers are {ratio:.2f} times the truth, and {uncut:.2f} times in the uncut pictures")
+print(f"by sizes alone it would be {share_kept * uncut:.2f}")
 
 # %%
+change = bootstrap(ratios / uncut_ratios)
 conclude(
-    share_kept < ratio < 1,
+    share_kept < change.low and change.high < 1,
     "Nearer, but not by as much as sizes say: the head also goes by what no lens changes. If it "
     "went by size alone, multiplying by the focal length would mend it.",
 )
@@ -591,7 +599,8 @@ conclude(
 # %% [markdown]
 # That multiplication is what `predict(..., focal=...)` does. It is right for a head that *must* go
 # by size, since it was fitted on several lenses ([Metric3D](https://arxiv.org/abs/2307.10984));
-# `fit` takes one focal length per picture for that.
+# `fit` takes one focal length per picture for that. Ours has seen one lens, so below its answer
+# stands as it comes, and multiplied beside it.
 #
 # ### A photograph
 #
@@ -608,14 +617,19 @@ left, _, shift = stereo_motorcycle()
 F, B, S0 = 994.978, 0.193001, 31.086  # pixels, metres, pixels: from the data's own description
 bike_truth = np.where(np.isfinite(shift), F * B / (shift + S0), np.nan)
 
-bike = dpt.predict([left], focal=F)
+bike = dpt.predict([left])  # as it comes
+told = dpt.predict([left], focal=F)
+lens = np.median(told.depth[0] / bike.depth[0])  # one factor for all pixels
+
 print(f"unlike the training pictures: {bike.unlike[0]:.0%} of the patches")
 print(f"median: {np.median(bike.depth[0]):.1f} m, the truth {np.nanmedian(bike_truth):.1f} m")
+print(f"times the lens, a factor of {lens:.2f}: {np.median(told.depth[0]):.1f} m")
 
 # %% [markdown]
 # Say you own a tape measure. Three distances in the picture, and `align_depth` fits scale and
-# shift; the row gets the same three. (A tape measures along the line of sight:
-# `Camera.depth_along_axis` makes depth of that.)
+# shift; the row gets the same three, and the factor of the lens, since it too was learned through
+# that of the toys. (A tape measures along the line of sight: `Camera.depth_along_axis` makes depth
+# of that.)
 
 # %%
 from dinov2_helpers.techniques import align_depth
@@ -628,13 +642,18 @@ bike_row = np.broadcast_to(bike_rows[:, None], bike_truth.shape)
 
 guesses = {"row": bike_row, "small DPT": bike.depth[0]}
 as_it_comes = {}
+with_lens = {}
 with_three = {}
 aligned = {}
 for name, guess in guesses.items():
     aligned[name] = np.nan_to_num(align_depth(guess, measured, points + 0.5).depth, nan=far)
     as_it_comes[name] = delta1([guess], [bike_truth])[0]
+    with_lens[name] = delta1([lens * guess], [bike_truth])[0]
     with_three[name] = delta1([aligned[name]], [bike_truth])[0]
-    print(f"{name}: {as_it_comes[name]:.0%} right as it comes, {with_three[name]:.0%} with three")
+    print(
+        f"{name}: {as_it_comes[name]:.0%} right as it comes, {with_lens[name]:.0%} times the lens, "
+        f"{with_three[name]:.0%} with three"
+    )
 
 # %%
 plotting.show(
@@ -651,11 +670,12 @@ plotting.show(
 # %%
 conclude(
     bike.unlike[0] > 0.2
-    and as_it_comes["small DPT"] > as_it_comes["row"]
+    and as_it_comes["row"] > as_it_comes["small DPT"]
+    and with_lens["small DPT"] > with_lens["row"]
     and with_three["row"] >= with_three["small DPT"],
-    "As it comes the head is ahead; with the same three distances **the row does as well**. What "
-    "came along from the toys is the scale, not the shape: so many unlike patches are a warning. "
-    "(One photograph is an anecdote.)",
+    "As they come the row is ahead; with both multiplied the head is. **One factor decides**, and "
+    "without a tape measure nobody can say which to believe. With the same three distances **the "
+    "row does as well**: so many unlike patches are a warning. (One photograph is an anecdote.)",
 )
 
 # %% [markdown]
@@ -796,18 +816,31 @@ def scale_free_error(guess, true):
 import numpy as np
 
 try:
-    some_depth = np.array([[1.0, 2.0], [4.0, np.nan]])
-    answer = scale_free_error(np.array([[2.0, 2.0], [2.0, 9.0]]), some_depth)
+    some_depth = np.array([[1.0, 2.0, 4.0], [8.0, 16.0, np.nan]])
+    some_guess = np.array([[16.0, 4.0, 8.0], [16.0, 16.0, 9.0]])
+    answer = scale_free_error(some_guess, some_depth)
     assert answer is not None, "It returns nothing: end with `return`."
+    assert np.ndim(answer) == 0, f"It is one number for the whole map, not {np.shape(answer)}."
     assert np.isfinite(answer), "It is not a number: leave out the pixels where true is NaN."
-    assert not np.isclose(answer, 0.980, atol=1e-3), (
-        "Take the mean of the log ratio off before you square: a standard deviation."
-    )
-    doubled = scale_free_error(2 * some_depth, some_depth)
-    assert np.isclose(doubled, 0), (
-        f"The truth times two has no error, not {doubled:.3f}: take logs."
-    )
-    assert np.isclose(answer, 0.566, atol=1e-3), f"0.566 is right, not {answer:.3f}."
+    hints = {
+        0.931: "Leave the unknown pixels out: filled in, they count too.",
+        1.351: "Take the mean of the log ratios off before you square: a standard deviation.",
+        3.021: "Take the mean of the log ratios off, and divide by the number of pixels.",
+        2.102: "Divide by the number of pixels before you take the root.",
+        1.051: "Divide by the number of pixels, not by one less.",
+        0.884: "That is the variance: take its root.",
+        0.980: "Take the mean of the log ratios off, not their median.",
+        1.013: "That is SILog, which keeps a part of the mean: take all of it off.",
+        5.713: "That is the spread of the ratio itself: take its logarithm first.",
+        5.307: "That is the spread of the difference: take the logarithm of the ratio.",
+        0.408: "Take the natural logarithm, np.log.",
+        1.357: "Take the natural logarithm, np.log.",
+    }
+    for value, hint in hints.items():
+        assert not np.isclose(answer, value, atol=1e-3), hint
+    assert np.isclose(answer, 0.940, atol=1e-3), f"0.940 is right, not {answer:.3f}."
+    three_times = scale_free_error(3 * some_guess, some_depth)
+    assert np.isclose(three_times, answer), "Another scale must not change it."
     print("Right!")
 except NotImplementedError:
     print("Not solved yet")
@@ -836,7 +869,16 @@ except NotImplementedError:
 # ```python
 # def scale_free_error(guess, true):
 #     known = np.isfinite(true)
-#     return (guess[known] / true[known]).std() + 1
+#     return (guess[known] / true[known]).std()
+# ```
+#
+# The distance from the median, not from the mean:
+#
+# ```python
+# def scale_free_error(guess, true):
+#     known = np.isfinite(true)
+#     ratio = np.log(guess[known] / true[known])
+#     return np.sqrt(((ratio - np.median(ratio)) ** 2).mean())
 # ```
 #
 # The root of the mean square, which a wrong scale does change:
@@ -851,9 +893,10 @@ except NotImplementedError:
 
 # %% [markdown]
 # **2. Change the experiment: another camera.** A head learned with a focal length of `trained`
-# pixels. Your pictures have `focal` pixels at a width of `width`, and are scaled to `scaled` pixels
-# before the head sees them. Correct its depth for a head that goes by size alone. *Predict first*:
-# will the motorcycle come nearer or go farther? Then try it on `dpt.predict([left]).depth[0]`.
+# pixels. Your pictures have `focal` pixels at a width of `width`, and are scaled to a width of
+# `scaled` before the head sees them. Correct its depth for a head that goes by size alone. *Predict
+# first*: will the motorcycle come nearer or go farther? Then try it on
+# `dpt.predict([left]).depth[0]`.
 
 
 # %% tags=["exercise-2-stub"]
@@ -864,19 +907,30 @@ def for_my_camera(depth, trained, focal, width, scaled):
 
 # %% tags=["exercise-2-check"]
 try:
-    two = np.array([2.0])
-    answer = for_my_camera(two, 300, 600, 224, 224)
+    some_map = np.array([[1.0, 2.0, 3.0], [4.0, 6.0, 9.0]])
+    answer = for_my_camera(some_map.copy(), 300, 600, 224, 224)
     assert answer is not None, "It returns nothing: end with `return`."
-    assert not np.allclose(answer, 1), (
+    assert np.shape(answer) == (2, 3), f"Its shape is {np.shape(answer)}, not that of the depth."
+    assert not np.allclose(answer, some_map / 2), (
         "The other way round: through a longer lens a thing looks larger, so it is farther than "
         "the head believes."
     )
-    assert np.allclose(answer, 4), f"Twice the focal length, twice as far: 4, not {answer}."
-    answer = for_my_camera(two, 300, 1200, 896, 224)
-    assert not np.allclose(answer, 8), (
-        "A picture that shrinks to a quarter has a quarter of its focal length."
+    times = np.mean(answer / some_map)
+    assert np.allclose(answer, 2 * some_map), (
+        f"Twice the focal length, twice as far: every pixel times 2, not {times:.2f}."
     )
-    assert np.allclose(answer, 2), f"1200 pixels at a width of 896 are 300 at 224: 2, not {answer}."
+    answer = for_my_camera(some_map.copy(), 300, 990, 640, 224)
+    times = np.mean(answer / some_map)
+    hints = {
+        3.3: "The picture was scaled too: its focal length shrinks with its width.",
+        9.429: "A picture that shrinks has a shorter focal length in pixels, not a longer one.",
+    }
+    for value, hint in hints.items():
+        assert not np.isclose(times, value, atol=1e-3), hint
+    assert np.allclose(answer, 1.155 * some_map), (
+        "990 pixels at a width of 640 are 346.5 at 224, so with 300 in training every pixel is "
+        f"times 1.155, not {times:.3f}."
+    )
     print("Right!")
 except NotImplementedError:
     print("Not solved yet")
@@ -890,9 +944,10 @@ except NotImplementedError:
 #     return depth * (focal * scaled / width) / trained
 # ```
 #
-# For the motorcycle: `for_my_camera(dpt.predict([left]).depth[0], FOCAL, F, 741, 334)`, since its
-# shorter side becomes 224 pixels, and both a whole number of patches, which moves the scale a
-# little. It goes farther, and `predict(..., focal=F)` says the same.
+# For the motorcycle: `for_my_camera(dpt.predict([left]).depth[0], FOCAL, F, 741, 334)`. Its
+# shorter side becomes 224 pixels, which makes its width 332; in whole patches that is 336, and the
+# library takes the geometric mean of the two. It goes farther, and `predict(..., focal=F)` says the
+# same.
 #
 # Classic wrong answers. The ratio upside down:
 #
@@ -935,9 +990,9 @@ say(f"""
    {in_metres["four layers"].mean():.0%}, a small DPT {in_metres["small DPT"].mean():.0%}; on toys,
    scale given, {on_toys["one layer"].mean():.0%}, {on_toys["four layers"].mean():.0%},
    {on_toys["small DPT"].mean():.0%} where the row has {on_toys["row"].mean():.0%}.
-3. **The metres are the camera's.** Under a longer lens the answers are {ratio:.2f} times the truth;
-   in a photograph, three measured distances and the row reach {with_three["row"]:.0%}, with the
-   head {with_three["small DPT"]:.0%}.
+3. **The metres are the camera's.** Under a longer lens the answers are {ratio:.2f} times the truth,
+   under their own {uncut:.2f}; in a photograph, three measured distances and the row reach
+   {with_three["row"]:.0%}, with the head {with_three["small DPT"]:.0%}.
 """)
 
 # %% tags=["quiz"]
