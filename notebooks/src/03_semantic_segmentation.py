@@ -467,8 +467,8 @@ judge("normalised cut", each(normalised_cut, keys))
 
 # %%
 of_cut = results["normalised cut", "test"]
-order = np.argsort(-of_cut)
-examples = [*order[:4], *order[-4:]]
+best_first = np.argsort(-of_cut)
+examples = [*best_first[:4], *best_first[-4:]]
 
 plotting.show(
     plotting.show_images(
@@ -483,11 +483,23 @@ plotting.show(
 )
 
 # %%
+maps, threshold = methods["normalised cut"]
+said = enlarge(maps["test"], 224) > threshold  # (48, 224, 224)
+
 size = masks["test"].mean(axis=(1, 2))  # share of each picture that is a toy
+covered = (said & masks["test"]).mean(axis=(1, 2)) / size  # share of each toy that is in the mask
+fatness = said.mean(axis=(1, 2)) / size  # area of each mask, that of the toy being one
+
+best = best_first[:12]
+worst = best_first[-12:]
 conclude(
-    size[order[-12:]].mean() < size[order[:12]].mean() / 2,
-    "One picture is enough, and where the toy is small it is not: a few patches are no *half* of "
-    "a picture, and each is large beside the toy.",
+    size[worst].mean() < size[best].mean() / 2
+    and covered[worst].mean() > 0.9
+    and fatness[worst].mean() > 1.5 > fatness[best].mean(),
+    "One picture is enough to find the toy: even the twelve worst masks cover "
+    f"{covered[worst].mean():.0%} of it. But there the toys are small and the masks too fat, "
+    f"{fatness[worst].mean():.1f} times the toy: **a patch is large beside it**. The twelve best "
+    f"have {fatness[best].mean():.1f} times the toy.",
 )
 
 # %% [markdown]
