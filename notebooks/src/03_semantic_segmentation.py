@@ -257,7 +257,7 @@ over_blind = gain("the article's map", "blind: the mean mask")
 conclude(
     over_blind.low < 0,
     f"The article's map has not even been shown to beat an answer that **never looks at the "
-    f"picture** ({over_blind:+.2f}).",
+    f"picture**: its gain is {over_blind:+.2f}.",
 )
 
 # %% [markdown]
@@ -394,8 +394,9 @@ def fit_clusters(maps, k, seed):
     """k-means on patches (N, 16, 16, D), and minus the share of each cluster at the border."""
     all_patches = unit(maps).reshape(-1, maps.shape[-1])
     model = KMeans(k, n_init=1, random_state=seed).fit(all_patches)
-    member = model.labels_.reshape(-1, SIDE, SIDE)
-    votes = [-BORDER[np.nonzero(member == cluster)[1:]].mean() for cluster in range(k)]
+    member = model.labels_.reshape(-1, SIDE, SIDE)  # (N, 16, 16)
+    at_border = np.broadcast_to(BORDER, member.shape)  # (N, 16, 16)
+    votes = [-at_border[member == cluster].mean() for cluster in range(k)]
     return model, np.array(votes)
 
 
@@ -750,8 +751,8 @@ plotting.show(
 # %%
 conclude(
     tips["heads, test"].low > 0 and tips["CRF, test"].low > 0,
-    f"True heads together beat the best one ({tips['heads, test']:+.2f}), a CRF improves the "
-    f"clusters ({tips['CRF, test']:+.2f}), colour changes the keys by {tips['colour, test']:+.2f} "
+    f"True heads together beat the best one by {tips['heads, test']:+.2f}, a CRF improves the "
+    f"clusters by {tips['CRF, test']:+.2f}, colour changes the keys by {tips['colour, test']:+.2f} "
     f"on test scenes and by {tips['colour, camouflage']:+.2f} where colour misleads.",
 )
 
