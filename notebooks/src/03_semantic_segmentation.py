@@ -1061,7 +1061,10 @@ try:
     asked_for = np.array([[[5.0, 0.0], [0.0, 3.0], [1.0, 1.0]]])
     answer = one_shot(example, of_toy, asked_for)
     assert answer is not None, "It returns nothing: end with `return`."
-    assert np.shape(answer) == (1, 3), f"One score for each new patch: (1, 3), not {answer.shape}."
+    assert np.shape(answer) == (1, 3), (
+        f"One score for each new patch: (1, 3), not {np.shape(answer)}."
+    )
+    assert np.asarray(answer).dtype != bool, "Return the scores: nobody asked for a threshold."
     exact = np.array([[3, -1, 2**0.5]]) / 5**0.5
     assert not np.allclose(answer, exact * [[5, 3, 2**0.5]]), "Bring the new patches to length 1."
     assert np.allclose(answer, exact), (
@@ -1107,6 +1110,14 @@ except NotImplementedError:
 # def one_shot(patches, toy, new):
 #     of_toy = unit(unit(patches[toy]).mean(axis=0))
 #     return unit(new) @ (of_toy - unit(unit(patches[~toy]).mean(axis=0)))
+# ```
+#
+# A mask instead of scores:
+#
+# ```python
+# def one_shot(patches, toy, new):
+#     of_toy = unit(patches[toy].mean(axis=0))
+#     return unit(new) @ (of_toy - unit(patches[~toy].mean(axis=0))) > 0
 # ```
 #
 # Forgetting the length of the new patches:
