@@ -257,7 +257,7 @@ over_blind = gain("the article's map", "blind: the mean mask")
 conclude(
     over_blind.low < 0,
     f"The article's map has not even been shown to beat an answer that **never looks at the "
-    f"picture** ({over_blind:+.2f}).",
+    f"picture**: its gain is {over_blind:+.2f}.",
 )
 
 # %% [markdown]
@@ -289,7 +289,7 @@ def far_from_border(patches):
 
 
 # %% [markdown]
-# DINOv2 gets the same rule, on its **keys**, and a better one: how unlike is a patch, on average,
+# DINOv2 gets the same rule, on its **keys**, and another one: how unlike is a patch, on average,
 # to *all* the patches $B$ of the border? Together they say what *ground* means in this picture.
 #
 # $$ s_i = 1 - \frac{1}{|B|}\sum_{b \in B} \cos(k_i, k_b) $$
@@ -322,11 +322,17 @@ judge("keys, far from the border", each(far_from_border, each(unit, keys)))
 judge("keys, unlike the border", each(unlike_border, keys))
 
 # %%
-over_colour = gain("keys, unlike the border", "colour, far from the border")
+no_network = "colour, far from the border"
+over_article = gain(no_network, "the article's map")
+colour_over_blind = gain(no_network, "blind: the mean mask")
+over_colour = gain("keys, far from the border", no_network)  # by the same rule
+over_colour_by_all = gain("keys, unlike the border", no_network)
+
 conclude(
-    over_colour.low > 0,
-    f"Colour alone beats every map so far. DINOv2's keys beat colour by {over_colour:+.2f}: "
-    "**that is what it adds**, and not the whole of its score.",
+    over_article.low > 0 and colour_over_blind.low > 0 and over_colour.low > 0,
+    "Colour beats the article's map and the blind one. By the same rule DINOv2's keys beat colour "
+    f"by {over_colour:+.2f}: **that is what they add**, and not the whole of their score. "
+    f"Comparing with all of the border gives {over_colour_by_all:+.2f}.",
 )
 
 
@@ -336,7 +342,7 @@ def drawn(name, split, i):
     return plotting.overlay(pictures[split][i], methods[name][0][split][i])
 
 
-by_rule = ("colour, far from the border", "keys, unlike the border")
+by_rule = ("colour, far from the border", "keys, far from the border", "keys, unlike the border")
 shown = [pictures["test"][i] for i in range(8)]
 for name in by_rule:
     shown += [drawn(name, "test", i) for i in range(8)]
@@ -345,11 +351,13 @@ plotting.show(
     plotting.show_images(
         shown,
         columns=8,
-        alt="Eight scenes; how far each patch is from the border by colour, and by DINOv2's keys",
+        alt="Eight scenes; how far patches are from the border by colour, and by keys in two ways",
     )
 )
 
 # %% [markdown]
+# From above: the scenes, colour, keys by the same rule, and keys compared with all of the border.
+#
 # ## Many pictures together
 #
 # The border's mean is one direction in one picture. Over many pictures there are more. The
@@ -386,8 +394,9 @@ def fit_clusters(maps, k, seed):
     """k-means on patches (N, 16, 16, D), and minus the share of each cluster at the border."""
     all_patches = unit(maps).reshape(-1, maps.shape[-1])
     model = KMeans(k, n_init=1, random_state=seed).fit(all_patches)
-    member = model.labels_.reshape(-1, SIDE, SIDE)
-    votes = [-BORDER[np.nonzero(member == cluster)[1:]].mean() for cluster in range(k)]
+    member = model.labels_.reshape(-1, SIDE, SIDE)  # (N, 16, 16)
+    at_border = np.broadcast_to(BORDER, member.shape)  # (N, 16, 16)
+    votes = [-at_border[member == cluster].mean() for cluster in range(k)]
     return model, np.array(votes)
 
 
@@ -459,8 +468,8 @@ judge("normalised cut", each(normalised_cut, keys))
 
 # %%
 of_cut = results["normalised cut", "test"]
-order = np.argsort(-of_cut)
-examples = [*order[:4], *order[-4:]]
+best_first = np.argsort(-of_cut)
+examples = [*best_first[:4], *best_first[-4:]]
 
 plotting.show(
     plotting.show_images(
@@ -475,11 +484,23 @@ plotting.show(
 )
 
 # %%
+maps, threshold = methods["normalised cut"]
+said = enlarge(maps["test"], 224) > threshold  # (48, 224, 224)
+
 size = masks["test"].mean(axis=(1, 2))  # share of each picture that is a toy
+covered = (said & masks["test"]).mean(axis=(1, 2)) / size  # share of each toy that is in the mask
+fatness = said.mean(axis=(1, 2)) / size  # area of each mask, that of the toy being one
+
+best = best_first[:12]
+worst = best_first[-12:]
 conclude(
-    size[order[-12:]].mean() < size[order[:12]].mean() / 2,
-    "One picture is enough, and where the toy is small it is not: a few patches are no *half* of "
-    "a picture, and each is large beside the toy.",
+    size[worst].mean() < size[best].mean() / 2
+    and covered[worst].mean() > 0.9
+    and fatness[worst].mean() > 1.5 > fatness[best].mean(),
+    "One picture is enough to find the toy: even the twelve worst masks cover "
+    f"{covered[worst].mean():.0%} of it. But there the toys are small and the masks too fat, "
+    f"{fatness[worst].mean():.1f} times the toy: **a patch is large beside it**. The twelve best "
+    f"have {fatness[best].mean():.1f} times the toy.",
 )
 
 # %% [markdown]
@@ -606,7 +627,7 @@ plotting.show(
 
 # %%
 colour_lost = results["colour, far from the border", "camouflage"].mean()
-keys_kept = gain("keys, unlike the border", "colour, far from the border", "camouflage")
+keys_kept = gain("keys, far from the border", "colour, far from the border", "camouflage")
 masks_worth = gain("a few masks, CRF", "clusters that vote, CRF")
 masks_worth_hard = gain("a few masks, CRF", "clusters that vote, CRF", "camouflage")
 
@@ -730,8 +751,8 @@ plotting.show(
 # %%
 conclude(
     tips["heads, test"].low > 0 and tips["CRF, test"].low > 0,
-    f"True heads together beat the best one ({tips['heads, test']:+.2f}), a CRF improves the "
-    f"clusters ({tips['CRF, test']:+.2f}), colour changes the keys by {tips['colour, test']:+.2f} "
+    f"True heads together beat the best one by {tips['heads, test']:+.2f}, a CRF improves the "
+    f"clusters by {tips['CRF, test']:+.2f}, colour changes the keys by {tips['colour, test']:+.2f} "
     f"on test scenes and by {tips['colour, camouflage']:+.2f} where colour misleads.",
 )
 
@@ -757,8 +778,9 @@ readers = {
 segmenter = Segmenter(dinov2, layer=LAYER).fit(pictures["train"], masks["train"])
 
 # %% [markdown]
-# The library's `Segmenter` is the probe and the CRF of above. *Which of the three will find the
-# right toy, among two or three?*
+# The library's `Segmenter` is the probe and the CRF of above. The rival of the three ways reads no
+# word: it answers every question with the **largest thing**. *Which of them will find the right
+# toy, among two or three?*
 
 # %%
 several = [row for row in rows["test"] if len(scenes["test"].table[row]["objects"]) > 1][:6]
@@ -791,13 +813,19 @@ for how, reached_by_it in right.items():
     print(f"{how}: IoU {bootstrap(reached_by_it):.2f} on {len(asked)} questions")
 
 # %%
+LESS = 0.05  # a piece whose score is so much below the answer's is drawn darkest
+
 shown = []
 titles = []
 for k in range(0, 8, 2):
     scene, name, truth, _ = asked[k]
     shown += [scene]
-    shown += [plotting.overlay(scene, answers[k].heat) for answers in found.values()]
-    shown += [cut_out(scene, mask_of(found["pieces, CLIP"][k], truth))]
+    for how in ("patches, bridge", "patches, text tower"):
+        shown += [plotting.overlay(scene, found[how][k].heat)]
+    answer = found["pieces, CLIP"][k]
+    limits = (answer.score - LESS, answer.score)
+    shown += [plotting.overlay(scene, answer.heat, limits=limits)]
+    shown += [cut_out(scene, mask_of(answer, truth))]
     titles += [f'"{name}"', "bridge", "text tower", "pieces", "answer"]
 
 plotting.show(
@@ -807,6 +835,22 @@ plotting.show(
         columns=5,
         alt="Four scenes asked for a toy: where each way sees it, and the piece that is answered",
     )
+)
+
+# %% [markdown]
+# In the column *pieces* the one that is answered is yellow; one that fits the word less is darker.
+
+# %%
+largest_reaches = right["largest thing"].mean()
+over_largest = bootstrap(right["pieces, CLIP"] - right["largest thing"])
+over_bridge = bootstrap(right["pieces, CLIP"] - right["patches, bridge"])
+undecided = over_largest.low <= 0 and over_bridge.low <= 0
+
+conclude(
+    undecided,
+    f"The largest thing, whatever the word, has {largest_reaches:.2f}. Pieces are ahead of it by "
+    f"{over_largest:+.2f}, and of the bridge by {over_bridge:+.2f}: **{len(asked)} questions do "
+    "not separate them**.",
 )
 
 # %% [markdown]
@@ -1017,7 +1061,10 @@ try:
     asked_for = np.array([[[5.0, 0.0], [0.0, 3.0], [1.0, 1.0]]])
     answer = one_shot(example, of_toy, asked_for)
     assert answer is not None, "It returns nothing: end with `return`."
-    assert np.shape(answer) == (1, 3), f"One score for each new patch: (1, 3), not {answer.shape}."
+    assert np.shape(answer) == (1, 3), (
+        f"One score for each new patch: (1, 3), not {np.shape(answer)}."
+    )
+    assert np.asarray(answer).dtype != bool, "Return the scores: nobody asked for a threshold."
     exact = np.array([[3, -1, 2**0.5]]) / 5**0.5
     assert not np.allclose(answer, exact * [[5, 3, 2**0.5]]), "Bring the new patches to length 1."
     assert np.allclose(answer, exact), (
@@ -1065,6 +1112,14 @@ except NotImplementedError:
 #     return unit(new) @ (of_toy - unit(unit(patches[~toy]).mean(axis=0)))
 # ```
 #
+# A mask instead of scores:
+#
+# ```python
+# def one_shot(patches, toy, new):
+#     of_toy = unit(patches[toy].mean(axis=0))
+#     return unit(new) @ (of_toy - unit(patches[~toy].mean(axis=0))) > 0
+# ```
+#
 # Forgetting the length of the new patches:
 #
 # ```python
@@ -1085,6 +1140,7 @@ except NotImplementedError:
 from dinov2_helpers.claims import say
 
 mean_of = {key: scores.mean() for key, scores in results.items()}
+verdict = "do not separate them" if undecided else "separate some of them"
 say(f"""
 1. A map is no mask. **The article's** reaches an IoU of {mean_of["the article's map", "test"]:.2f},
    a blind answer {mean_of["blind: the mean mask", "test"]:.2f}; true heads together
@@ -1095,9 +1151,10 @@ say(f"""
    {mean_of["clusters that vote, CRF", "camouflage"]:.2f} against
    {mean_of["colour, far from the border, CRF", "camouflage"]:.2f}.
 3. **A few masks**, forty to learn from, reach {mean_of["a few masks, CRF", "test"]:.2f} and
-   {mean_of["a few masks, CRF", "camouflage"]:.2f}. By name, the right toy among several is found
-   with {right["pieces, CLIP"].mean():.2f} by pieces and {right["patches, bridge"].mean():.2f} by
-   patches over the bridge.
+   {mean_of["a few masks, CRF", "camouflage"]:.2f}. By name the mean IoU is
+   {right["pieces, CLIP"].mean():.2f} by pieces and {right["patches, bridge"].mean():.2f} by patches
+   over the bridge. The largest thing, whatever the word, has {largest_reaches:.2f}:
+   {len(asked)} questions {verdict}.
 """)
 
 # %% tags=["quiz"]
