@@ -51,8 +51,8 @@ class Guide:
     At each step the model's guess of the clean picture, x0, is decoded and shown to DINOv2; the
     gradient of 1 - cosine to the target's features is added to the guess of the noise, with a
     length that is a share of the noise's: eps' = eps + strength * |eps| * g / |g|. (Of a flow
-    model, its velocity gets the same push.) So a strength means the same for every model, scheduler
-    and picture. It is Universal Guidance (Bansal et al. 2023, section 3.1), whose raw gradient is
+    model, its velocity gets the same push.) So a strength does not depend on how long the gradient
+    happens to be. It is Universal Guidance (Bansal et al. 2023, section 3.1), whose raw gradient is
     given a relative length, as FreeDoM does in another way (Yu et al. 2023).
 
     Args:
