@@ -87,6 +87,19 @@ def test_a_search_by_picture_obeys_a_condition_and_draws_a_sheet(
     assert sorted(hit["width"] for hit in narrow["hits"]) == [72, 80]
 
 
+def test_a_sheet_replaces_no_picture_of_the_index(cli, pictures, tmp_path, words):
+    store, link = tmp_path / "store", tmp_path / "link.png"
+    cli("index", pictures, "--out", store, *words)
+    link.symlink_to(pictures / "sea" / "d.png")
+    before = {path: path.read_bytes() for path in pictures.rglob("*.png")}
+    for sheet in (pictures / "a.png", link):
+        status, out, err = cli("search", store, "cat", "--sheet", sheet, "--force", *words)
+        assert (status, out) == (1, "")
+        assert f"{sheet} is one of the pictures" in err
+    assert {path: path.read_bytes() for path in pictures.rglob("*.png")} == before
+    assert link.is_symlink()
+
+
 def test_what_cannot_be_searched_is_a_sentence(cli, pictures, tmp_path, words):
     store = tmp_path / "store"
     cli("index", pictures, "--out", store, *words)
@@ -247,6 +260,23 @@ def test_masks_never_replace_pictures_nor_unasked_what_is_there(cli, pictures, t
     kept[1] = tmp_path / "n"
     assert "holds one already (segmenter): --force" in cli("segment", pictures, *kept)[2]
     assert cli("segment", pictures, *kept, "--force")[0] == 0
+
+
+@pytest.mark.parametrize("folder", ["drawn", "others"])
+def test_masks_never_replace_what_is_learned_from(cli, pictures, tmp_path, picture, folder):
+    for name in ("drawn", "others"):
+        (tmp_path / name).mkdir()
+    mask = np.zeros((48, 64), np.uint8)
+    mask[10:40, 10:40] = 255
+    Image.fromarray(mask).save(tmp_path / "drawn" / "a.png")
+    picture(64, 48, 7).save(tmp_path / "others" / "a.png")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.png")}
+    learned = ["--masks", tmp_path / "drawn", "--examples", tmp_path / "others"]
+    asked = ["segment", pictures, *learned, "--out", tmp_path / folder, "--force"]
+    status, out, err = cli(*asked)
+    assert (status, out) == (1, "")
+    assert "a.png is one of the pictures or masks that are used" in err
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*.png")} == before
 
 
 def test_what_was_learned_excludes_learning(cli, pictures, tmp_path):

@@ -89,7 +89,8 @@ def check_free(
     Args:
         targets: Files that are to be written.
         force: Whether those that are there may be replaced.
-        pictures: Those that are read, which are never replaced.
+        pictures: Those that are used, and their masks: they are never replaced. They are looked at
+            only if a target is there.
 
     Raises:
         CommandError: A file is there already, or is one of the pictures; two would have one name;
@@ -100,6 +101,8 @@ def check_free(
     if twice:
         raise CommandError(f"two results would be called {printable(twice[0])}: rename a picture")
     there = [path for path in wanted if os.path.lexists(path)]
+    if not there:
+        return
     for path in there:
         if path.is_dir():
             raise CommandError(f"cannot write {printable(path)}: it is a folder")
@@ -107,9 +110,10 @@ def check_free(
     for path in there:
         if _identity(path) in read:
             raise CommandError(
-                f"{printable(path)} is one of the pictures, and would be replaced: write elsewhere"
+                f"{printable(path)} is one of the pictures or masks that are used, and would be "
+                "replaced: write elsewhere"
             )
-    if there and not force:
+    if not force:
         more = f", and {len(there) - 1} more" if there[1:] else ""
         raise CommandError(f"{printable(there[0])} is there already{more}: --force replaces it")
 
