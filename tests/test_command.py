@@ -18,7 +18,13 @@ from processes import as_nobody
 from dinov2_helpers import extract_features
 from dinov2_helpers.cli import check, embed, main, session
 from dinov2_helpers.cli.app import make_parser
-from dinov2_helpers.cli.files import check_free, output_paths, whole_file
+from dinov2_helpers.cli.files import (
+    check_free,
+    find_pictures,
+    output_folder,
+    output_paths,
+    whole_file,
+)
 from dinov2_helpers.cli.models import EMBEDDED_LICENCE, embedded_models, hub_weights
 from dinov2_helpers.models.profiles import WEIGHTS
 from tools.project import ROOT
@@ -232,6 +238,37 @@ def test_a_file_that_is_not_there_is_left_out_too(cli, pictures, tmp_path):
     status, _, err = cli("embed", pictures / "a.png", "nowhere.png", "--out", tmp_path / "f.npz")
     assert status == 0
     assert "skipped 1 of 2\n  nowhere.png: cannot be used: No such file or directory" in err
+
+
+def test_a_name_that_is_too_long_is_left_out_too(cli, pictures, tmp_path, clip_folder):
+    given = [pictures / "a.png", tmp_path / ("y" * 300)]
+    for asked in (
+        ["embed", *given, "--out", tmp_path / "f.npz"],
+        ["index", *given, "--out", tmp_path / "store", "--clip", clip_folder],
+    ):
+        status, _, err = cli(*asked)
+        assert status == 0, err
+        assert "skipped 1 of 2" in err
+        assert re.search(r"yyy: cannot be \w+: File name too long", err)
+
+
+def test_what_may_not_be_looked_at_is_left_out_when_it_is_opened(pictures, monkeypatch):
+    locked = pictures / "sea"
+    locked.chmod(0)
+    pictures.chmod(0o755)
+    monkeypatch.chdir(pictures)  # nobody may go into the folders that it is in
+    one = session.Session(as_json=False, quiet=False)
+
+    def work():
+        found = find_pictures(["a.png", "sea/d.png"], one)
+        with pytest.raises(session.CommandError, match=r"d\.png: cannot be .*Permission denied"):
+            find_pictures(["sea/d.png"], one)
+        with pytest.raises(session.CommandError, match=r"cannot write .*Permission denied"):
+            output_folder("sea/new")
+        return list(found)
+
+    assert as_nobody(work)[0] == ["a.png", "sea/d.png"]
+    locked.chmod(0o755)
 
 
 def failing(tmp_path):

@@ -18,7 +18,8 @@ def find_pictures(named: Sequence[str], session: Session) -> dict[str, Path]:
     """Find the pictures of files and folders.
 
     Those of a single folder go by their paths in it, all others by the path as it is given. What
-    is given twice is taken once. A file that is not there is found out when it is opened.
+    is given twice is taken once. A file that is not there, or may not be looked at, is found out
+    when it is opened.
 
     Args:
         named: Files and folders.
@@ -29,20 +30,21 @@ def find_pictures(named: Sequence[str], session: Session) -> dict[str, Path]:
 
     Raises:
         FileNotFoundError: The only one named is a folder without a picture.
-        CommandError: None of those named is there, or none holds a picture.
+        CommandError: None of those named is there or can be looked at, or none holds a picture.
     """
     places = [local_path(name) for name in named]
     if not any(os.path.lexists(place) for place in places):
         first, more = printable(named[0]), f" (nor {len(named) - 1} more)" if named[1:] else ""
-        raise CommandError(f"{first}: there is no such file or folder{more}")
-    if len(places) == 1 and places[0].is_dir():
+        raise CommandError(f"{first}: {_why_absent(places[0])}{more}")
+    # not `Path.is_dir`, which fails on a name that is too long or that may not be looked at
+    if len(places) == 1 and os.path.isdir(places[0]):
         listing = list_images(places[0])
         session.report_left_out(listing.left_out)
         return {path.relative_to(places[0]).as_posix(): path for path in listing.paths}
     paths: dict[str, Path] = {}
     left_out: list[LeftOut] = []
     for name, place in zip(named, places, strict=True):
-        if not place.is_dir():
+        if not os.path.isdir(place):
             paths[name] = place
             continue
         try:
@@ -56,6 +58,17 @@ def find_pictures(named: Sequence[str], session: Session) -> dict[str, Path]:
     if not paths:
         raise CommandError("there is no picture in any of these folders")
     return paths
+
+
+def _why_absent(path: Path) -> str:
+    """Say why a file or folder cannot be found."""
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return "there is no such file or folder"
+    except OSError as error:
+        return f"cannot be looked at: {error.strerror}"
+    return "it was not there a moment ago"
 
 
 def output_paths(names: Sequence[str], folder: Path, suffix: str) -> list[Path]:
@@ -205,7 +218,7 @@ def output_folder(named: str) -> Path:
         CommandError: It cannot be made, or nothing can be written into it.
     """
     folder = home_path(named)
-    if folder.exists() and not folder.is_dir():
+    if os.path.exists(folder) and not os.path.isdir(folder):
         raise CommandError(f"cannot write into {printable(folder)}: it is a file, and no folder")
     probe = folder / f".{secrets.token_hex(4)}.partial"
     new = _missing(folder)
