@@ -27,6 +27,7 @@ from dinov2_helpers.cli.files import (
 )
 from dinov2_helpers.cli.models import EMBEDDED_LICENCE, embedded_models, hub_weights
 from dinov2_helpers.models.profiles import WEIGHTS
+from dinov2_helpers.writing import write_whole
 from tools.project import ROOT
 
 HEAVY = {"torch", "transformers", "sklearn", "scipy", "skimage", "faiss", "matplotlib", "pyarrow"}
@@ -344,6 +345,17 @@ def test_what_is_written_is_new_and_has_a_name_of_its_own(tmp_path):
         with pytest.raises(session.CommandError, match=said):
             check_free(targets, force=force, pictures=[picture])
     check_free([older, tmp_path / "new.png"], force=True, pictures=[picture])
+
+
+def test_a_file_may_have_the_longest_name_that_there_is(cli, pictures, tmp_path):
+    name = "图" * 83 + ".x.png"  # 255 bytes
+    (pictures / "a.png").rename(pictures / name)
+    status, out, _ = cli("segment", pictures, "--method", "border", "--out", tmp_path / "masks")
+    assert (status, out) == (0, f"3 masks in {tmp_path / 'masks'}\n")
+    assert (tmp_path / "masks" / name).is_file()
+    write_whole(tmp_path / name, b"whole")
+    assert (tmp_path / name).read_bytes() == b"whole"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["holiday", "masks", name]
 
 
 def test_a_folder_that_cannot_be_written_to_is_said_before_computing(tmp_path):

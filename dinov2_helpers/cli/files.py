@@ -1,14 +1,13 @@
 """Which pictures a command line means, and where its output goes."""
 
 import os
-import secrets
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ..pictures.files import LeftOut, list_images, local_path, printable
-from ..writing import home_path
+from ..writing import home_path, partial_path
 from .session import CommandError, Session
 
 ONE_OR_MORE = "pictures and folders of them"
@@ -192,7 +191,7 @@ def whole_file(named: str) -> Iterator[Path]:
     path = home_path(named)
     if os.path.isdir(path):
         raise CommandError(f"cannot write {printable(path)}: it is a folder")
-    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
+    partial = partial_path(path.parent)
     new = _missing(path.parent)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -220,7 +219,7 @@ def output_folder(named: str) -> Path:
     folder = home_path(named)
     if os.path.exists(folder) and not os.path.isdir(folder):
         raise CommandError(f"cannot write into {printable(folder)}: it is a file, and no folder")
-    probe = folder / f".{secrets.token_hex(4)}.partial"
+    probe = partial_path(folder)
     new = _missing(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
