@@ -411,16 +411,48 @@ def test_a_detector_is_fitted_and_asked(cli, pictures, tmp_path, dinov2, picture
     assert [one["flawed"] for one in document["pictures"]] == scores.flawed.tolist()
 
 
+def test_a_picture_of_another_shape_is_named_and_the_others_are_scored(cli, tmp_path, picture):
+    good, new, still = tmp_path / "good", tmp_path / "new", tmp_path / "still"
+    for folder in (good, new):
+        folder.mkdir()
+    for seed in range(4):
+        picture(56, 56, 1).save(good / f"{seed}.png")  # all alike, so that the place counts
+    picture(56, 56, 1).save(new / "a.png")
+    picture(56, 112, 2).save(new / "tall.png")
+    (new / "broken.png").write_bytes(b"no picture")
+    assert cli("inspect", "fit", good, "--size", 56, "--out", still)[0] == 0
+    asked = ["--csv", tmp_path / "s.csv", "--maps", tmp_path / "maps"]
+    status, out, err = cli("inspect", "score", still, new, *asked)
+    assert status == 0
+    assert [line.split()[-1] for line in out.splitlines()] == ["a.png"]
+    assert "skipped 2 of 3\n  broken.png: cannot be used: " in err
+    assert err.count("  tall.png: it has 8x4 patches, where the good ones have 4x4") == 1
+    assert "fit with same_place=False (--anywhere)" in err
+    assert [path.name for path in (tmp_path / "maps").iterdir()] == ["a.png"]
+    (new / "a.png").unlink()
+    status, _, err = cli("inspect", "score", still, new)
+    assert status == 1
+    assert "broken.png: cannot be used" in err
+    assert "tall.png: it has 8x4 patches" in err
+    moving = ["--anywhere", "--size", 56, "--out", tmp_path / "moving"]
+    assert cli("inspect", "fit", good, *moving)[0] == 0
+    status, out, _ = cli("inspect", "score", tmp_path / "moving", new)
+    assert status == 0
+    assert out.endswith("tall.png\n")
+
+
 def test_a_share_of_false_alarms_is_between_0_and_1(cli, pictures, tmp_path):
     for value in ("0", "1", "many"):
         with pytest.raises(SystemExit, match="2"):
             cli("inspect", "fit", pictures, "--out", tmp_path / "d", "--false-alarms", value)
 
 
-def test_one_good_picture_is_too_few(cli, pictures, tmp_path):
-    status, _, err = cli("inspect", "fit", pictures / "a.png", "--out", tmp_path / "d")
+def test_one_good_picture_is_too_few(cli, broken, tmp_path):
+    given = [broken / "a.png", broken / "b c.png"]
+    status, _, err = cli("inspect", "fit", *given, "--out", tmp_path / "d")
     assert status == 1
-    assert "give 2 or more" in err
+    assert "1 good pictures: give 2 or more; 1 of 2 pictures skipped" in err
+    assert f"{broken / 'b c.png'}: cannot be used: " in err
 
 
 # what holds for all

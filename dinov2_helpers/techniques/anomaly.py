@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from ..extraction.reports import report_skipped, skipped_text
 from ..extraction.result import Skipped
 from ..models import Model
 from . import memory
@@ -44,7 +45,8 @@ class AnomalyScores:
         sizes: (N, 2), height and width in pixels of the upright picture.
         names: As in `Features`.
         index: (N,), position in the input.
-        skipped: The pictures that could not be used.
+        skipped: The pictures that could not be used, or have another shape than the good ones
+            where the place of a patch counts.
         pixel_threshold: What a map exceeds where it is called flawed.
         blur: Of maps, in pixels of a picture whose shortest side is 224.
 
@@ -137,7 +139,7 @@ class AnomalyDetector:
         held_out_: (M,) scores of good pictures that were not in the memory that scored them.
         threshold_: The `ConformalThreshold` of the score of a picture.
         pixel_threshold_: The same for the highest pixel of a good picture's map.
-        skipped_: Pictures of `fit` that could not be used.
+        skipped_: Pictures of `fit` that could not be used, or for the threshold not compared.
 
     Raises:
         ValueError: A setting is impossible; it is named.
@@ -237,12 +239,15 @@ class AnomalyDetector:
 
         Raises:
             FileNotFoundError, TypeError, ValueError: As `extract_features`; or fewer than 2 good
-                pictures; or they have several shapes, and same_place=True.
+                pictures; or they have several shapes, and same_place=True; or no picture of
+                `calibration` has their shape, where the place of a patch counts.
         """
         described = self._reader.read(good, **options)
         maps = described.maps
         if len(maps) < 2:
-            raise ValueError(f"{len(maps)} good pictures: give 2 or more")
+            lost = described.skipped
+            why = f"; {skipped_text(lost, len(maps) + len(lost))}" if lost else ""
+            raise ValueError(f"{len(maps)} good pictures: give 2 or more{why}")
         if self.same_place is True and len({one.shape for one in maps}) > 1:
             raise ValueError("the good pictures have several shapes: cut them to one, the part in "
                              "the middle, or set same_place=False")  # fmt: skip
@@ -253,8 +258,12 @@ class AnomalyDetector:
         if calibration is None:
             held_out = list(self._held_out(described))
         else:
-            others = self._reader.read(calibration, **options)
+            others, misfits = self._comparable(self._reader.read(calibration, **options))
+            n = len(others.maps) + len(others.skipped)
             self.skipped_ += others.skipped
+            if not others.maps:
+                raise ValueError(f"no picture for the threshold; {skipped_text(others.skipped, n)}")
+            report_skipped(misfits, n)
             held_out = list(self._judged(others, self._turn, self._memory))
         self.held_out_ = np.array([score for score, _, _ in held_out])
         self._peaks = np.array([peak for _, _, peak in held_out])
@@ -335,23 +344,27 @@ class AnomalyDetector:
         """Score pictures, and say which are flawed.
 
         Args:
-            pictures: A folder, a list or `Features`. Those that cannot be read are skipped.
+            pictures: A folder, a list or `Features`. Those that cannot be read are skipped; so are
+                those of another shape than the good ones, where the place of a patch counts.
             **options: As for `fit`.
 
         Raises:
             NotFittedError: Nothing was learned yet.
             FileNotFoundError, TypeError: As `extract_features`.
-            ValueError: No picture can be read; or one has another shape than the good ones, and the
-                place of a patch counts.
+            ValueError: None of the pictures can be used; they are named, with the reason.
         """
         self._check_fitted()
-        parts, judged = [], []
-        for part in self._reader.stream(pictures, **options):
+        parts, judged, misfits = [], [], list[Skipped]()
+        for read in self._reader.stream(pictures, **options):
+            part, of_another_shape = self._comparable(read)
             parts.append(part)
+            misfits += of_another_shape
             judged += list(self._judged(part, self._turn, self._memory))
         skipped = tuple(lost for part in parts for lost in part.skipped)
+        n = len(judged) + len(skipped)
         if not judged:
-            raise ValueError(f"no picture to score; {len(skipped)} could not be read")
+            raise ValueError(f"no picture to score; {skipped_text(skipped, n)}")
+        report_skipped(misfits, n)
         values = np.array([value for value, _, _ in judged])
         return AnomalyScores(
             values=values,
@@ -382,6 +395,28 @@ class AnomalyDetector:
         self._check_fitted()
         layout = read_layout(folder, flawed)
         return appraise(self.score(layout.test, **options), layout)
+
+    def _comparable(self, described: Described) -> tuple[Described, list[Skipped]]:
+        """Skip pictures that the memory cannot be compared with; return the others, and these."""
+        if not isinstance(self._memory, SamePlace):
+            return described, []
+        reasons = [self._memory.misfit(one) for one in described.maps]
+        misfits = [
+            Skipped(int(described.index[row]), described.names[row], reason)
+            for row, reason in enumerate(reasons)
+            if reason
+        ]
+        if not misfits:
+            return described, []
+        rows = [row for row, reason in enumerate(reasons) if not reason]
+        fitting = Described(
+            maps=[described.maps[row] for row in rows],
+            names=tuple(described.names[row] for row in rows),
+            index=described.index[rows],
+            sizes=described.sizes[rows],
+            skipped=tuple(sorted([*described.skipped, *misfits], key=lambda one: one.index)),
+        )
+        return fitting, misfits
 
     def _judged(
         self, described: Described, turn: Array | None, remembered: Memory
