@@ -269,6 +269,27 @@ def test_every_way_finds_it_and_is_kept(dinov2, good, flawed, tmp_path, settings
     assert again.values.tolist() == found.values.tolist()
 
 
+def test_settings_may_be_numbers_of_numpy(dinov2, good, flawed, tmp_path):
+    settings = {
+        "size": np.int64(112),
+        "k": np.int64(1),
+        "same_place": np.False_,
+        "dimensions": np.int32(16),
+        "coreset": np.float32(0.5),
+        "top": np.float32(0.5),
+        "blur": np.float32(2),
+        "folds": np.uint8(3),
+        "seed": np.int64(1),
+    }
+    detector = AnomalyDetector(dinov2, false_alarms=np.float32(0.25), **settings).fit(good)
+    detector.set_false_alarms(np.float32(0.5))
+    detector.save(tmp_path)
+    again = AnomalyDetector.load(tmp_path, dinov2)
+    assert again.get_params() == detector.get_params()
+    assert again.false_alarms == 0.5
+    assert again.score([flawed]).values.tolist() == detector.score([flawed]).values.tolist()
+
+
 def test_features_already_made_are_taken(detector, dinov2, good, flawed):
     layer = dinov2.n_layers // 2
     made = extract_features(dinov2, [flawed], size=112, fit="resize", layers=[layer])
@@ -382,6 +403,12 @@ def test_another_shape_is_skipped_only_where_the_place_counts(dinov2, good, flaw
     [
         ({"method": "forest"}, "method='forest'"),
         ({"k": 0}, "k=0"),
+        ({"k": 2.5}, "k=2.5: it must be a whole number of 1 or more"),
+        ({"k": None}, "k=None"),
+        ({"seed": -1}, "seed=-1"),
+        ({"blur": -1}, "blur=-1: it must be 0 or more pixels"),
+        ({"blur": float("nan")}, "blur=nan"),
+        ({"blur": float("inf")}, "blur=inf"),
         ({"size": 5}, "size=5"),
         ({"false_alarms": 1}, "false_alarms=1"),
         ({"coreset": 0}, "coreset=0"),

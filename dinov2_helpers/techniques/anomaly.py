@@ -30,6 +30,7 @@ Method = Literal["rebuild", "nearest", "subspace"]
 ImageScore = Literal["top", "max", "reweighted"]
 KIND = "anomaly-detector"
 BLURRED_AT = 224  # pixels of the shortest side to which `blur` refers
+MAY_BE_NONE = ("dimensions", "tiles")  # of the settings that are whole numbers
 ENOUGH = 1024  # pixels of the shortest side beyond which a blurred map is only enlarged
 log = logging.getLogger("dinov2_helpers")
 
@@ -188,6 +189,8 @@ class AnomalyDetector:
         self.coreset, self.combine, self.neighbourhood = coreset, combine, neighbourhood
         self.tiles, self.image_score, self.top, self.blur = tiles, image_score, top, blur
         self.false_alarms, self.folds, self.seed = false_alarms, folds, seed
+        for name, value in self.get_params().items():
+            setattr(self, name, _plain(value))
         self._check()
         blocks = (dinov2.n_layers // 2,) if self.layers is None else self.layers
         numbers = tuple(layer % dinov2.n_layers for layer in blocks)
@@ -206,9 +209,14 @@ class AnomalyDetector:
         }
         counts |= {"neighbourhood": (self.neighbourhood, 1), "folds": (self.folds, 2)}
         counts |= {"dimensions": (self.dimensions, 1), "tiles": (self.tiles, 1)}
+        counts |= {"seed": (self.seed, 0)}
         for name, (value, least) in counts.items():
-            if value is not None and value < least:
-                raise ValueError(f"{name}={value}: it must be {least} or more")
+            if value is None and name in MAY_BE_NONE:
+                continue
+            if not isinstance(value, int) or value < least:
+                raise ValueError(f"{name}={value}: it must be a whole number of {least} or more")
+        if not 0 <= self.blur < float("inf"):
+            raise ValueError(f"blur={self.blur}: it must be 0 or more pixels")
         for name in ("coreset", "top", "variance"):
             if not 0 < getattr(self, name) <= 1:
                 raise ValueError(f"{name}={getattr(self, name)}: a share above 0 and up to 1")
@@ -277,7 +285,7 @@ class AnomalyDetector:
         """Move the threshold to another share of false alarms, without fitting again."""
         check_alpha(false_alarms, "false_alarms")
         self._check_fitted()
-        self.false_alarms = false_alarms
+        self.false_alarms = _plain(false_alarms)
         self._set_thresholds()
         return self
 
@@ -565,6 +573,11 @@ def contoured(picture: NDArray[np.uint8], mask: NDArray[np.bool_]) -> NDArray[np
 
 def _turned(one: Array, turn: Array | None) -> Array:
     return one if turn is None else one @ turn
+
+
+def _plain(value: Any) -> Any:
+    """Return a number of numpy as one of Python's, which JSON can hold, and all else as it is."""
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def _one_of(name: str, value: Any, allowed: Sequence[Any]) -> None:
