@@ -13,6 +13,14 @@ def home_path(path: str | os.PathLike[str]) -> Path:
     return Path(os.path.expanduser(path))
 
 
+def partial_path(folder: Path) -> Path:
+    """Return a hidden file that is not there yet, to be renamed when it is whole.
+
+    Its name has nothing of the later one, which may be as long as the file system allows.
+    """
+    return folder / f".{secrets.token_hex(8)}.partial"
+
+
 def write_whole(path: Path, data: bytes) -> None:
     """Write a file so that a reader never meets half of it.
 
@@ -24,7 +32,7 @@ def write_whole(path: Path, data: bytes) -> None:
         OSError: It cannot be written; what stood there before is left as it was.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.{secrets.token_hex(4)}.partial")
+    partial = partial_path(path.parent)
     try:
         partial.write_bytes(data)
         partial.replace(path)

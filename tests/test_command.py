@@ -18,9 +18,16 @@ from processes import as_nobody
 from dinov2_helpers import extract_features
 from dinov2_helpers.cli import check, embed, main, session
 from dinov2_helpers.cli.app import make_parser
-from dinov2_helpers.cli.files import check_free, output_paths, whole_file
+from dinov2_helpers.cli.files import (
+    check_free,
+    find_pictures,
+    output_folder,
+    output_paths,
+    whole_file,
+)
 from dinov2_helpers.cli.models import EMBEDDED_LICENCE, embedded_models, hub_weights
 from dinov2_helpers.models.profiles import WEIGHTS
+from dinov2_helpers.writing import write_whole
 from tools.project import ROOT
 
 HEAVY = {"torch", "transformers", "sklearn", "scipy", "skimage", "faiss", "matplotlib", "pyarrow"}
@@ -234,6 +241,37 @@ def test_a_file_that_is_not_there_is_left_out_too(cli, pictures, tmp_path):
     assert "skipped 1 of 2\n  nowhere.png: cannot be used: No such file or directory" in err
 
 
+def test_a_name_that_is_too_long_is_left_out_too(cli, pictures, tmp_path, clip_folder):
+    given = [pictures / "a.png", tmp_path / ("y" * 300)]
+    for asked in (
+        ["embed", *given, "--out", tmp_path / "f.npz"],
+        ["index", *given, "--out", tmp_path / "store", "--clip", clip_folder],
+    ):
+        status, _, err = cli(*asked)
+        assert status == 0, err
+        assert "skipped 1 of 2" in err
+        assert re.search(r"yyy: cannot be \w+: File name too long", err)
+
+
+def test_what_may_not_be_looked_at_is_left_out_when_it_is_opened(pictures, monkeypatch):
+    locked = pictures / "sea"
+    locked.chmod(0)
+    pictures.chmod(0o755)
+    monkeypatch.chdir(pictures)  # nobody may go into the folders that it is in
+    one = session.Session(as_json=False, quiet=False)
+
+    def work():
+        found = find_pictures(["a.png", "sea/d.png"], one)
+        with pytest.raises(session.CommandError, match=r"d\.png: cannot be .*Permission denied"):
+            find_pictures(["sea/d.png"], one)
+        with pytest.raises(session.CommandError, match=r"cannot write .*Permission denied"):
+            output_folder("sea/new")
+        return list(found)
+
+    assert as_nobody(work)[0] == ["a.png", "sea/d.png"]
+    locked.chmod(0o755)
+
+
 def failing(tmp_path):
     """Arguments of `embed`, and what is said."""
     (tmp_path / "empty").mkdir()
@@ -307,6 +345,17 @@ def test_what_is_written_is_new_and_has_a_name_of_its_own(tmp_path):
         with pytest.raises(session.CommandError, match=said):
             check_free(targets, force=force, pictures=[picture])
     check_free([older, tmp_path / "new.png"], force=True, pictures=[picture])
+
+
+def test_a_file_may_have_the_longest_name_that_there_is(cli, pictures, tmp_path):
+    name = "图" * 83 + ".x.png"  # 255 bytes
+    (pictures / "a.png").rename(pictures / name)
+    status, out, _ = cli("segment", pictures, "--method", "border", "--out", tmp_path / "masks")
+    assert (status, out) == (0, f"3 masks in {tmp_path / 'masks'}\n")
+    assert (tmp_path / "masks" / name).is_file()
+    write_whole(tmp_path / name, b"whole")
+    assert (tmp_path / name).read_bytes() == b"whole"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["holiday", "masks", name]
 
 
 def test_a_folder_that_cannot_be_written_to_is_said_before_computing(tmp_path):

@@ -87,6 +87,19 @@ def test_a_search_by_picture_obeys_a_condition_and_draws_a_sheet(
     assert sorted(hit["width"] for hit in narrow["hits"]) == [72, 80]
 
 
+def test_a_sheet_replaces_no_picture_of_the_index(cli, pictures, tmp_path, words):
+    store, link = tmp_path / "store", tmp_path / "link.png"
+    cli("index", pictures, "--out", store, *words)
+    link.symlink_to(pictures / "sea" / "d.png")
+    before = {path: path.read_bytes() for path in pictures.rglob("*.png")}
+    for sheet in (pictures / "a.png", link):
+        status, out, err = cli("search", store, "cat", "--sheet", sheet, "--force", *words)
+        assert (status, out) == (1, "")
+        assert f"{sheet} is one of the pictures" in err
+    assert {path: path.read_bytes() for path in pictures.rglob("*.png")} == before
+    assert link.is_symlink()
+
+
 def test_what_cannot_be_searched_is_a_sentence(cli, pictures, tmp_path, words):
     store = tmp_path / "store"
     cli("index", pictures, "--out", store, *words)
@@ -249,6 +262,23 @@ def test_masks_never_replace_pictures_nor_unasked_what_is_there(cli, pictures, t
     assert cli("segment", pictures, *kept, "--force")[0] == 0
 
 
+@pytest.mark.parametrize("folder", ["drawn", "others"])
+def test_masks_never_replace_what_is_learned_from(cli, pictures, tmp_path, picture, folder):
+    for name in ("drawn", "others"):
+        (tmp_path / name).mkdir()
+    mask = np.zeros((48, 64), np.uint8)
+    mask[10:40, 10:40] = 255
+    Image.fromarray(mask).save(tmp_path / "drawn" / "a.png")
+    picture(64, 48, 7).save(tmp_path / "others" / "a.png")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.png")}
+    learned = ["--masks", tmp_path / "drawn", "--examples", tmp_path / "others"]
+    asked = ["segment", pictures, *learned, "--out", tmp_path / folder, "--force"]
+    status, out, err = cli(*asked)
+    assert (status, out) == (1, "")
+    assert "a.png is one of the pictures or masks that are used" in err
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*.png")} == before
+
+
 def test_what_was_learned_excludes_learning(cli, pictures, tmp_path):
     for options in (["--load", "x", "--masks", "y"], ["--examples", "x"]):
         with pytest.raises(SystemExit, match="2"):
@@ -381,16 +411,48 @@ def test_a_detector_is_fitted_and_asked(cli, pictures, tmp_path, dinov2, picture
     assert [one["flawed"] for one in document["pictures"]] == scores.flawed.tolist()
 
 
+def test_a_picture_of_another_shape_is_named_and_the_others_are_scored(cli, tmp_path, picture):
+    good, new, still = tmp_path / "good", tmp_path / "new", tmp_path / "still"
+    for folder in (good, new):
+        folder.mkdir()
+    for seed in range(4):
+        picture(56, 56, 1).save(good / f"{seed}.png")  # all alike, so that the place counts
+    picture(56, 56, 1).save(new / "a.png")
+    picture(56, 112, 2).save(new / "tall.png")
+    (new / "broken.png").write_bytes(b"no picture")
+    assert cli("inspect", "fit", good, "--size", 56, "--out", still)[0] == 0
+    asked = ["--csv", tmp_path / "s.csv", "--maps", tmp_path / "maps"]
+    status, out, err = cli("inspect", "score", still, new, *asked)
+    assert status == 0
+    assert [line.split()[-1] for line in out.splitlines()] == ["a.png"]
+    assert "skipped 2 of 3\n  broken.png: cannot be used: " in err
+    assert err.count("  tall.png: it has 8x4 patches, where the good ones have 4x4") == 1
+    assert "fit with same_place=False (--anywhere)" in err
+    assert [path.name for path in (tmp_path / "maps").iterdir()] == ["a.png"]
+    (new / "a.png").unlink()
+    status, _, err = cli("inspect", "score", still, new)
+    assert status == 1
+    assert "broken.png: cannot be used" in err
+    assert "tall.png: it has 8x4 patches" in err
+    moving = ["--anywhere", "--size", 56, "--out", tmp_path / "moving"]
+    assert cli("inspect", "fit", good, *moving)[0] == 0
+    status, out, _ = cli("inspect", "score", tmp_path / "moving", new)
+    assert status == 0
+    assert out.endswith("tall.png\n")
+
+
 def test_a_share_of_false_alarms_is_between_0_and_1(cli, pictures, tmp_path):
     for value in ("0", "1", "many"):
         with pytest.raises(SystemExit, match="2"):
             cli("inspect", "fit", pictures, "--out", tmp_path / "d", "--false-alarms", value)
 
 
-def test_one_good_picture_is_too_few(cli, pictures, tmp_path):
-    status, _, err = cli("inspect", "fit", pictures / "a.png", "--out", tmp_path / "d")
+def test_one_good_picture_is_too_few(cli, broken, tmp_path):
+    given = [broken / "a.png", broken / "b c.png"]
+    status, _, err = cli("inspect", "fit", *given, "--out", tmp_path / "d")
     assert status == 1
-    assert "give 2 or more" in err
+    assert "1 good pictures: give 2 or more; 1 of 2 pictures skipped" in err
+    assert f"{broken / 'b c.png'}: cannot be used: " in err
 
 
 # what holds for all

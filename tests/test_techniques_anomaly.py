@@ -269,6 +269,27 @@ def test_every_way_finds_it_and_is_kept(dinov2, good, flawed, tmp_path, settings
     assert again.values.tolist() == found.values.tolist()
 
 
+def test_settings_may_be_numbers_of_numpy(dinov2, good, flawed, tmp_path):
+    settings = {
+        "size": np.int64(112),
+        "k": np.int64(1),
+        "same_place": np.False_,
+        "dimensions": np.int32(16),
+        "coreset": np.float32(0.5),
+        "top": np.float32(0.5),
+        "blur": np.float32(2),
+        "folds": np.uint8(3),
+        "seed": np.int64(1),
+    }
+    detector = AnomalyDetector(dinov2, false_alarms=np.float32(0.25), **settings).fit(good)
+    detector.set_false_alarms(np.float32(0.5))
+    detector.save(tmp_path)
+    again = AnomalyDetector.load(tmp_path, dinov2)
+    assert again.get_params() == detector.get_params()
+    assert again.false_alarms == 0.5
+    assert again.score([flawed]).values.tolist() == detector.score([flawed]).values.tolist()
+
+
 def test_features_already_made_are_taken(detector, dinov2, good, flawed):
     layer = dinov2.n_layers // 2
     made = extract_features(dinov2, [flawed], size=112, fit="resize", layers=[layer])
@@ -305,8 +326,12 @@ def test_what_cannot_be_read_is_skipped_and_named(detector, good, tmp_path):
     assert found.names == ("a.png",)
     assert [one.name for one in found.skipped] == ["b.png"]
     (tmp_path / "a.png").write_bytes(b"neither")
-    with pytest.raises(ValueError, match="2 could not be read"):
+    with pytest.raises(ValueError, match=r"no picture to score; 2 of 2 .*\n.*a\.png: ") as no:
         detector.score(tmp_path)
+    assert "b.png: cannot be used" in str(no.value)
+    good[0].save(tmp_path / "a.png")
+    with pytest.raises(ValueError, match=r"1 good pictures: give 2 .*; 1 of 2 .*\n.*b\.png: can"):
+        AnomalyDetector(detector.dinov2, **SMALL).fit(tmp_path)
 
 
 @pytest.mark.parametrize("tiles", [None, 2])
@@ -344,11 +369,30 @@ def test_a_picture_without_one_of_its_windows_is_skipped(dinov2, good, monkeypat
     assert "cannot be used" in found.skipped[0].reason
 
 
-def test_another_shape_is_refused_only_where_the_place_counts(dinov2, good):
+def test_another_shape_is_skipped_only_where_the_place_counts(dinov2, good, flawed, caplog):
     wide = good[0].resize((256, 128))
+    reason = "it has 8x16 patches, where the good ones have 8x8"
     still = AnomalyDetector(dinov2, same_place=True, **SMALL).fit(good)
-    with pytest.raises(ValueError, match="8x16 patches, where the good ones have 8x8"):
+    with pytest.raises(ValueError, match=f"no picture to score; .*\n  0: image 0: {reason}"):
         still.score([wide])
+    found = still.score({"flawed": flawed, "wide": wide, "broken": b"no picture", "good": good[0]})
+    assert found.names == ("flawed", "good")
+    assert found.index.tolist() == [0, 3]
+    assert found.sizes.tolist() == [[128, 128], [128, 128]]
+    assert found.values.tolist() == still.score([flawed, good[0]]).values.tolist()
+    assert [one.name for one in found.skipped] == ["wide", "broken"]
+    assert found.skipped[0].reason.startswith(reason)
+    assert caplog.text.count(f"  1: wide: {reason}") == 1
+    with pytest.raises(ValueError, match=reason):
+        memory.SamePlace(np.zeros((2, 8, 8, 4)), 1).nearby(np.zeros((8, 16, 4), np.float32))
+    kept_apart = AnomalyDetector(dinov2, same_place=True, **SMALL)
+    kept_apart.fit(good[:4], calibration=[wide, *good[4:]])
+    assert [one.index for one in kept_apart.skipped_] == [0]
+    assert len(kept_apart.held_out_) == 4
+    with pytest.raises(
+        ValueError, match=f"no picture for the threshold; .*\n  0: image 0: {reason}"
+    ):
+        kept_apart.fit(good[:4], calibration=[wide])
     anywhere = AnomalyDetector(dinov2, **SMALL).fit([*good, wide])
     assert not anywhere.same_place_
     assert anywhere.score([wide]).map(0).shape == (128, 256)
@@ -359,6 +403,12 @@ def test_another_shape_is_refused_only_where_the_place_counts(dinov2, good):
     [
         ({"method": "forest"}, "method='forest'"),
         ({"k": 0}, "k=0"),
+        ({"k": 2.5}, "k=2.5: it must be a whole number of 1 or more"),
+        ({"k": None}, "k=None"),
+        ({"seed": -1}, "seed=-1"),
+        ({"blur": -1}, "blur=-1: it must be 0 or more pixels"),
+        ({"blur": float("nan")}, "blur=nan"),
+        ({"blur": float("inf")}, "blur=inf"),
         ({"size": 5}, "size=5"),
         ({"false_alarms": 1}, "false_alarms=1"),
         ({"coreset": 0}, "coreset=0"),

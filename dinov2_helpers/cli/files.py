@@ -1,14 +1,13 @@
 """Which pictures a command line means, and where its output goes."""
 
 import os
-import secrets
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ..pictures.files import LeftOut, list_images, local_path, printable
-from ..writing import home_path
+from ..writing import home_path, partial_path
 from .session import CommandError, Session
 
 ONE_OR_MORE = "pictures and folders of them"
@@ -18,7 +17,8 @@ def find_pictures(named: Sequence[str], session: Session) -> dict[str, Path]:
     """Find the pictures of files and folders.
 
     Those of a single folder go by their paths in it, all others by the path as it is given. What
-    is given twice is taken once. A file that is not there is found out when it is opened.
+    is given twice is taken once. A file that is not there, or may not be looked at, is found out
+    when it is opened.
 
     Args:
         named: Files and folders.
@@ -29,20 +29,21 @@ def find_pictures(named: Sequence[str], session: Session) -> dict[str, Path]:
 
     Raises:
         FileNotFoundError: The only one named is a folder without a picture.
-        CommandError: None of those named is there, or none holds a picture.
+        CommandError: None of those named is there or can be looked at, or none holds a picture.
     """
     places = [local_path(name) for name in named]
     if not any(os.path.lexists(place) for place in places):
         first, more = printable(named[0]), f" (nor {len(named) - 1} more)" if named[1:] else ""
-        raise CommandError(f"{first}: there is no such file or folder{more}")
-    if len(places) == 1 and places[0].is_dir():
+        raise CommandError(f"{first}: {_why_absent(places[0])}{more}")
+    # not `Path.is_dir`, which fails on a name that is too long or that may not be looked at
+    if len(places) == 1 and os.path.isdir(places[0]):
         listing = list_images(places[0])
         session.report_left_out(listing.left_out)
         return {path.relative_to(places[0]).as_posix(): path for path in listing.paths}
     paths: dict[str, Path] = {}
     left_out: list[LeftOut] = []
     for name, place in zip(named, places, strict=True):
-        if not place.is_dir():
+        if not os.path.isdir(place):
             paths[name] = place
             continue
         try:
@@ -56,6 +57,17 @@ def find_pictures(named: Sequence[str], session: Session) -> dict[str, Path]:
     if not paths:
         raise CommandError("there is no picture in any of these folders")
     return paths
+
+
+def _why_absent(path: Path) -> str:
+    """Say why a file or folder cannot be found."""
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return "there is no such file or folder"
+    except OSError as error:
+        return f"cannot be looked at: {error.strerror}"
+    return "it was not there a moment ago"
 
 
 def output_paths(names: Sequence[str], folder: Path, suffix: str) -> list[Path]:
@@ -89,7 +101,8 @@ def check_free(
     Args:
         targets: Files that are to be written.
         force: Whether those that are there may be replaced.
-        pictures: Those that are read, which are never replaced.
+        pictures: Those that are used, and their masks: they are never replaced. They are looked at
+            only if a target is there.
 
     Raises:
         CommandError: A file is there already, or is one of the pictures; two would have one name;
@@ -100,6 +113,8 @@ def check_free(
     if twice:
         raise CommandError(f"two results would be called {printable(twice[0])}: rename a picture")
     there = [path for path in wanted if os.path.lexists(path)]
+    if not there:
+        return
     for path in there:
         if path.is_dir():
             raise CommandError(f"cannot write {printable(path)}: it is a folder")
@@ -107,9 +122,10 @@ def check_free(
     for path in there:
         if _identity(path) in read:
             raise CommandError(
-                f"{printable(path)} is one of the pictures, and would be replaced: write elsewhere"
+                f"{printable(path)} is one of the pictures or masks that are used, and would be "
+                "replaced: write elsewhere"
             )
-    if there and not force:
+    if not force:
         more = f", and {len(there) - 1} more" if there[1:] else ""
         raise CommandError(f"{printable(there[0])} is there already{more}: --force replaces it")
 
@@ -175,7 +191,7 @@ def whole_file(named: str) -> Iterator[Path]:
     path = home_path(named)
     if os.path.isdir(path):
         raise CommandError(f"cannot write {printable(path)}: it is a folder")
-    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
+    partial = partial_path(path.parent)
     new = _missing(path.parent)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -201,9 +217,9 @@ def output_folder(named: str) -> Path:
         CommandError: It cannot be made, or nothing can be written into it.
     """
     folder = home_path(named)
-    if folder.exists() and not folder.is_dir():
+    if os.path.exists(folder) and not os.path.isdir(folder):
         raise CommandError(f"cannot write into {printable(folder)}: it is a file, and no folder")
-    probe = folder / f".{secrets.token_hex(4)}.partial"
+    probe = partial_path(folder)
     new = _missing(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)

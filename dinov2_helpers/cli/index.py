@@ -1,7 +1,10 @@
 """`dinov2 index` and `dinov2 search`: folders of pictures that are found by words and pictures."""
 
+import os
 from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -103,6 +106,18 @@ def _names(folder: str) -> dict[str, str] | None:
         store.close()
 
 
+def _indexed(folder: str) -> Iterator[Path]:
+    """Yield the files of the pictures of a store."""
+    from ..techniques.store import Store
+
+    store = Store(local_path(folder))
+    try:
+        for _, path in store.paths():
+            yield Path(os.fsdecode(path))
+    finally:
+        store.close()
+
+
 def _models(
     args: Namespace, names: dict[str, str], *, words: bool = True
 ) -> "tuple[Dinov2 | None, Clip | Lit | None]":
@@ -145,7 +160,7 @@ def run_search(args: Namespace, session: Session) -> dict[str, Any]:
         )
     if args.sheet:
         asked = [local_path(args.picture)] if args.picture else []
-        output_file(args.sheet, force=args.force, pictures=asked)
+        output_file(args.sheet, force=args.force, pictures=chain(asked, _indexed(args.store)))
     models = _models(args, names, words=bool(args.words))
     with ImageIndex.open(args.store, *models) as index:
         hits = index.search(args.words or None, args.picture, args.k, where=args.where)

@@ -43,6 +43,7 @@ def add_fit_arguments(parser: ArgumentParser) -> None:
     add("--false-alarms", type=share, default=0.05, metavar="SHARE", help="of good ones [0.05]")
     add("--size", type=whole_number(28), default=448, metavar="PX", help="shortest side [448]")
     add("--tiles", type=whole_number(1), metavar="N", help="look N times as close, in windows")
+    add("--anywhere", action="store_true", help="parts lie anywhere, pictures have any shape")
     add("--method", metavar="HOW", choices=METHODS, default="rebuild", help=", ".join(METHODS))
     add_force(parser)
 
@@ -54,6 +55,7 @@ def run_fit(args: Namespace, session: Session) -> dict[str, Any]:
     good = find_pictures(args.good, session)
     check_keeping(args.out, KIND, force=args.force)
     settings = {"size": args.size, "tiles": args.tiles, "method": args.method}
+    settings["same_place"] = False if args.anywhere else "auto"
     detector = AnomalyDetector(load_model(args), false_alarms=args.false_alarms, **settings)
     detector.fit(good, progress=session.progress)
     detector.save(args.out)

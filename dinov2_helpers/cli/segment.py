@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ..extraction import Skipped
 from ..pictures.decode import ImageError, open_image
-from ..pictures.files import printable
+from ..pictures.files import list_images, printable
 from .files import (
     ONE_OR_MORE,
     check_free,
@@ -74,14 +74,18 @@ def run(args: Namespace, session: Session) -> dict[str, Any]:
     """Write a mask or a cut-out for each picture."""
     from ..techniques.segmentation import KIND
 
+    _check_usage(args)
     pictures = find_pictures(args.pictures, session)
+    examples = find_pictures([args.examples], session) if args.examples else pictures
+    masks_read = list_images(args.masks).paths if args.masks else []
     folder = output_folder(args.out)
     paths = output_paths([str(path) for path in pictures.values()], folder, ".png")
-    check_free(paths, force=args.force, pictures=pictures.values())
+    used = [*pictures.values(), *examples.values(), *masks_read]
+    check_free(paths, force=args.force, pictures=used)
     target = dict(zip(pictures, paths, strict=True))
     if args.save:
         check_keeping(args.save, KIND, force=args.force)
-    segmenter = _segmenter(args, session, pictures)
+    segmenter = _segmenter(args, examples)
     if args.save:
         segmenter.save(args.save)
     masks = _by_words(args, segmenter, pictures) if args.words else _all(segmenter, pictures)
@@ -115,21 +119,24 @@ def _warn_of_empty(session: Session, names: list[str], method: str) -> None:
     session.warn(f"nothing found in {len(names)}, whose masks are empty: {listed}{more}{remedy}")
 
 
-def _segmenter(args: Namespace, session: Session, pictures: dict[str, Path]) -> "Segmenter":
+def _check_usage(args: Namespace) -> None:
+    """Exit with status 2 if options exclude each other, or one lacks another."""
+    if args.load and args.masks:
+        args.usage_error("--load takes what was learned: leave --masks out")
+    if args.examples and not args.masks:
+        args.usage_error("--examples are the pictures of --masks: give both")
+
+
+def _segmenter(args: Namespace, examples: dict[str, Path]) -> "Segmenter":
     from ..techniques.segmentation import KIND, Segmenter
 
     if args.load:
-        if args.masks:
-            args.usage_error("--load takes what was learned: leave --masks out")
         return Segmenter.load(args.load, kept_model(args, kept_name(args.load, KIND)))
-    if args.examples and not args.masks:
-        args.usage_error("--examples are the pictures of --masks: give both")
     settings = {"method": args.method, "refine": args.refine, "size": args.size}
     segmenter = Segmenter(load_model(args), **settings)
     if not args.masks:
-        every = -(-len(pictures) // LEARNED_FROM)
-        return segmenter.fit(dict(list(pictures.items())[::every]))
-    examples = find_pictures([args.examples], session) if args.examples else pictures
+        every = -(-len(examples) // LEARNED_FROM)
+        return segmenter.fit(dict(list(examples.items())[::every]))
     return segmenter.fit(examples, args.masks)
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from ..extraction.reports import report_skipped, skipped_text
 from ..extraction.result import Skipped
 from ..models import Model
 from . import memory
@@ -29,6 +30,7 @@ Method = Literal["rebuild", "nearest", "subspace"]
 ImageScore = Literal["top", "max", "reweighted"]
 KIND = "anomaly-detector"
 BLURRED_AT = 224  # pixels of the shortest side to which `blur` refers
+MAY_BE_NONE = ("dimensions", "tiles")  # of the settings that are whole numbers
 ENOUGH = 1024  # pixels of the shortest side beyond which a blurred map is only enlarged
 log = logging.getLogger("dinov2_helpers")
 
@@ -44,7 +46,8 @@ class AnomalyScores:
         sizes: (N, 2), height and width in pixels of the upright picture.
         names: As in `Features`.
         index: (N,), position in the input.
-        skipped: The pictures that could not be used.
+        skipped: The pictures that could not be used, or have another shape than the good ones
+            where the place of a patch counts.
         pixel_threshold: What a map exceeds where it is called flawed.
         blur: Of maps, in pixels of a picture whose shortest side is 224.
 
@@ -137,7 +140,7 @@ class AnomalyDetector:
         held_out_: (M,) scores of good pictures that were not in the memory that scored them.
         threshold_: The `ConformalThreshold` of the score of a picture.
         pixel_threshold_: The same for the highest pixel of a good picture's map.
-        skipped_: Pictures of `fit` that could not be used.
+        skipped_: Pictures of `fit` that could not be used, or for the threshold not compared.
 
     Raises:
         ValueError: A setting is impossible; it is named.
@@ -186,6 +189,8 @@ class AnomalyDetector:
         self.coreset, self.combine, self.neighbourhood = coreset, combine, neighbourhood
         self.tiles, self.image_score, self.top, self.blur = tiles, image_score, top, blur
         self.false_alarms, self.folds, self.seed = false_alarms, folds, seed
+        for name, value in self.get_params().items():
+            setattr(self, name, _plain(value))
         self._check()
         blocks = (dinov2.n_layers // 2,) if self.layers is None else self.layers
         numbers = tuple(layer % dinov2.n_layers for layer in blocks)
@@ -204,9 +209,14 @@ class AnomalyDetector:
         }
         counts |= {"neighbourhood": (self.neighbourhood, 1), "folds": (self.folds, 2)}
         counts |= {"dimensions": (self.dimensions, 1), "tiles": (self.tiles, 1)}
+        counts |= {"seed": (self.seed, 0)}
         for name, (value, least) in counts.items():
-            if value is not None and value < least:
-                raise ValueError(f"{name}={value}: it must be {least} or more")
+            if value is None and name in MAY_BE_NONE:
+                continue
+            if not isinstance(value, int) or value < least:
+                raise ValueError(f"{name}={value}: it must be a whole number of {least} or more")
+        if not 0 <= self.blur < float("inf"):
+            raise ValueError(f"blur={self.blur}: it must be 0 or more pixels")
         for name in ("coreset", "top", "variance"):
             if not 0 < getattr(self, name) <= 1:
                 raise ValueError(f"{name}={getattr(self, name)}: a share above 0 and up to 1")
@@ -237,12 +247,15 @@ class AnomalyDetector:
 
         Raises:
             FileNotFoundError, TypeError, ValueError: As `extract_features`; or fewer than 2 good
-                pictures; or they have several shapes, and same_place=True.
+                pictures; or they have several shapes, and same_place=True; or no picture of
+                `calibration` has their shape, where the place of a patch counts.
         """
         described = self._reader.read(good, **options)
         maps = described.maps
         if len(maps) < 2:
-            raise ValueError(f"{len(maps)} good pictures: give 2 or more")
+            lost = described.skipped
+            why = f"; {skipped_text(lost, len(maps) + len(lost))}" if lost else ""
+            raise ValueError(f"{len(maps)} good pictures: give 2 or more{why}")
         if self.same_place is True and len({one.shape for one in maps}) > 1:
             raise ValueError("the good pictures have several shapes: cut them to one, the part in "
                              "the middle, or set same_place=False")  # fmt: skip
@@ -253,8 +266,12 @@ class AnomalyDetector:
         if calibration is None:
             held_out = list(self._held_out(described))
         else:
-            others = self._reader.read(calibration, **options)
+            others, misfits = self._comparable(self._reader.read(calibration, **options))
+            n = len(others.maps) + len(others.skipped)
             self.skipped_ += others.skipped
+            if not others.maps:
+                raise ValueError(f"no picture for the threshold; {skipped_text(others.skipped, n)}")
+            report_skipped(misfits, n)
             held_out = list(self._judged(others, self._turn, self._memory))
         self.held_out_ = np.array([score for score, _, _ in held_out])
         self._peaks = np.array([peak for _, _, peak in held_out])
@@ -268,7 +285,7 @@ class AnomalyDetector:
         """Move the threshold to another share of false alarms, without fitting again."""
         check_alpha(false_alarms, "false_alarms")
         self._check_fitted()
-        self.false_alarms = false_alarms
+        self.false_alarms = _plain(false_alarms)
         self._set_thresholds()
         return self
 
@@ -335,23 +352,27 @@ class AnomalyDetector:
         """Score pictures, and say which are flawed.
 
         Args:
-            pictures: A folder, a list or `Features`. Those that cannot be read are skipped.
+            pictures: A folder, a list or `Features`. Those that cannot be read are skipped; so are
+                those of another shape than the good ones, where the place of a patch counts.
             **options: As for `fit`.
 
         Raises:
             NotFittedError: Nothing was learned yet.
             FileNotFoundError, TypeError: As `extract_features`.
-            ValueError: No picture can be read; or one has another shape than the good ones, and the
-                place of a patch counts.
+            ValueError: None of the pictures can be used; they are named, with the reason.
         """
         self._check_fitted()
-        parts, judged = [], []
-        for part in self._reader.stream(pictures, **options):
+        parts, judged, misfits = [], [], list[Skipped]()
+        for read in self._reader.stream(pictures, **options):
+            part, of_another_shape = self._comparable(read)
             parts.append(part)
+            misfits += of_another_shape
             judged += list(self._judged(part, self._turn, self._memory))
         skipped = tuple(lost for part in parts for lost in part.skipped)
+        n = len(judged) + len(skipped)
         if not judged:
-            raise ValueError(f"no picture to score; {len(skipped)} could not be read")
+            raise ValueError(f"no picture to score; {skipped_text(skipped, n)}")
+        report_skipped(misfits, n)
         values = np.array([value for value, _, _ in judged])
         return AnomalyScores(
             values=values,
@@ -382,6 +403,28 @@ class AnomalyDetector:
         self._check_fitted()
         layout = read_layout(folder, flawed)
         return appraise(self.score(layout.test, **options), layout)
+
+    def _comparable(self, described: Described) -> tuple[Described, list[Skipped]]:
+        """Skip pictures that the memory cannot be compared with; return the others, and these."""
+        if not isinstance(self._memory, SamePlace):
+            return described, []
+        reasons = [self._memory.misfit(one) for one in described.maps]
+        misfits = [
+            Skipped(int(described.index[row]), described.names[row], reason)
+            for row, reason in enumerate(reasons)
+            if reason
+        ]
+        if not misfits:
+            return described, []
+        rows = [row for row, reason in enumerate(reasons) if not reason]
+        fitting = Described(
+            maps=[described.maps[row] for row in rows],
+            names=tuple(described.names[row] for row in rows),
+            index=described.index[rows],
+            sizes=described.sizes[rows],
+            skipped=tuple(sorted([*described.skipped, *misfits], key=lambda one: one.index)),
+        )
+        return fitting, misfits
 
     def _judged(
         self, described: Described, turn: Array | None, remembered: Memory
@@ -530,6 +573,11 @@ def contoured(picture: NDArray[np.uint8], mask: NDArray[np.bool_]) -> NDArray[np
 
 def _turned(one: Array, turn: Array | None) -> Array:
     return one if turn is None else one @ turn
+
+
+def _plain(value: Any) -> Any:
+    """Return a number of numpy as one of Python's, which JSON can hold, and all else as it is."""
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def _one_of(name: str, value: Any, allowed: Sequence[Any]) -> None:

@@ -207,6 +207,16 @@ class SamePlace:
         padded = np.pad(self.bank.transpose(1, 2, 0, 3), beside)  # (h + 2r, w + 2r, N, D)
         self.by_place = np.ascontiguousarray(padded)
 
+    def misfit(self, one: Array) -> str:
+        """Say why a map (h, w, D) cannot be compared with the good ones; "" if it can be."""
+        (h, w), (high, wide) = one.shape[:2], self.bank.shape[1:3]
+        if (h, w) == (high, wide):
+            return ""
+        return (
+            f"it has {h}x{w} patches, where the good ones have {high}x{wide}: cut it to their "
+            "shape, or fit with same_place=False (--anywhere)"
+        )
+
     def nearby(self, one: Array) -> tuple[Array, NDArray[np.int64]]:
         """Return the cosine of each patch to the best of each picture, and where that is.
 
@@ -215,13 +225,14 @@ class SamePlace:
 
         Returns:
             (h, w, N) cosines (inner products), and (h, w, N) places: down * (2 reach + 1) + across.
+
+        Raises:
+            ValueError: The map has another shape than the good ones.
         """
         h, w = one.shape[:2]
-        if (h, w) != self.bank.shape[1:3]:
-            raise ValueError(
-                f"a picture of {h}x{w} patches, where the good ones have {self.bank.shape[1]}x"
-                f"{self.bank.shape[2]}: cut it to their shape, or fit with same_place=False"
-            )
+        misfit = self.misfit(one)
+        if misfit:
+            raise ValueError(f"this picture cannot be compared: {misfit}")
         side = 2 * self.reach + 1
         cosine = np.full((h, w, len(self.bank)), -1, np.float32)
         place = np.zeros(cosine.shape, np.int64)
