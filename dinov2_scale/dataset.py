@@ -7,11 +7,20 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from .extractor import DamagedError, Extractor, Job, Made, Written, length_of, read_written
+from .extractor import (
+    DamagedError,
+    Extractor,
+    Job,
+    Made,
+    Written,
+    length_of,
+    open_part,
+    read_columns,
+    read_written,
+)
 from .model import CODE_VERSION, Backend, Source, check_backend, fingerprint, locate_model
 from .parts import AT_ONCE, RECORD, Ids, Item, Listing, Part, cut, list_source, name_of
 from .stores import (
@@ -159,7 +168,7 @@ def extract_dataset(
         waits=waits,
         settings=settings,
     )
-    known = survey(job)
+    known = survey(job, verify=True)  # once a call; what is made in it was written a moment ago
     _check_overlap(job, known, listing)
     record = _depends_on(job, listing) | fingerprint(folder)
     _agree(job, {"model": name}, record)
@@ -172,6 +181,9 @@ def extract_dataset(
 def read_features(file: Location) -> tuple[list[str], NDArray[np.float32]]:
     """Return ids and CLS features, (N, D), of a file of a dataset, without pictures left out.
 
+    Raises:
+        ValueError: The file is no part of a dataset, or not as it was written.
+
     Example:
         >>> summary = extract_dataset("holiday", "features", "tiny")
         >>> ids, cls = read_features("features/part-000000.parquet")
@@ -179,20 +191,29 @@ def read_features(file: Location) -> tuple[list[str], NDArray[np.float32]]:
         (['3.png'], (1, 192))
     """
     fs, path = open_place(file)
-    with fs.open(path) as opened:
-        table = pq.read_table(opened, columns=["id", "cls", "error"])
-    table = table.filter(table["error"].is_null())
-    numbers = table["cls"].combine_chunks().flatten().to_numpy()
-    return table["id"].to_pylist(), numbers.reshape(len(table), length_of(table.field("cls")))
+    try:
+        with open_part(fs, path) as opened:
+            table = read_columns(opened, ["id", "cls", "error"])
+            table = table.filter(table["error"].is_null())
+            numbers = table["cls"].combine_chunks().flatten().to_numpy()
+            cls = numbers.reshape(len(table), length_of(table.field("cls")))
+            return table["id"].to_pylist(), cls
+    except DamagedError as error:
+        raise DamagedError(f"{error}; extract_dataset, called again, makes it again") from error
 
 
-def survey(job: Job) -> list[Written]:
-    """Return what a dataset has, part by part in the order of their names; damaged ones go."""
+def survey(job: Job, *, verify: bool = False) -> list[Written]:
+    """Return what a dataset has, part by part in the order of their names; damaged ones go.
+
+    Args:
+        job: Of the dataset.
+        verify: Whether the features are read too; else only the small columns are.
+    """
     fs, out = open_place(job.out)
 
     def read(path: str) -> Written | None:
         try:
-            return patiently(lambda: read_written(fs, path), job.waits)
+            return patiently(lambda: read_written(fs, path, verify=verify), job.waits)
         except FileNotFoundError:  # another run has removed it meanwhile
             return None
         except DamagedError as error:

@@ -3,6 +3,7 @@
 import io
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple
@@ -18,6 +19,11 @@ from .stores import LASTING, WAITS, is_passing, log, open_place, patiently, writ
 CHUNK = 256  # pictures in memory at once
 LENGTH = b"length"  # in the metadata of a column: how many numbers each of its lists has
 ORIGIN = b"dinov2_scale_origin"  # in the metadata of a part's file: the row group it is made of
+SMALL_COLUMNS = ["id", "stamp", "error", "again"]  # the others hold features
+VERIFIED_ROWS = 16  # in memory at once; a part's patches take hundreds of MB
+VERIFIED_BYTES = 2**20  # of a file, read at once
+# What a file that is not what was written makes pyarrow raise; running out of memory is no damage.
+OF_CONTENT = (AttributeError, LookupError, NotImplementedError, OSError, TypeError, ValueError)
 
 
 @dataclass(frozen=True)
@@ -93,28 +99,94 @@ def length_of(field: pa.Field) -> int:
 
 
 class DamagedError(ValueError):
-    """A file of the dataset that is no part."""
+    """A file of the dataset that is no part, or not as it was written."""
 
 
-def read_written(fs: Any, path: str) -> Written:
+class _PartFile:
+    """An opened file for pyarrow, which notes whether its store failed: that is no damage."""
+
+    mode = "rb"
+    closed = False  # by whoever opened it
+
+    def __init__(self, opened: Any) -> None:
+        self.opened = opened
+        self.store_failed = False
+
+    def read(self, size: int = -1) -> Any:
+        try:
+            return self.opened.read(size)
+        except Exception:
+            self.store_failed = True
+            raise
+
+    def seek(self, place: int, whence: int = io.SEEK_SET) -> Any:
+        return self.opened.seek(place, whence)
+
+    def tell(self) -> Any:
+        return self.opened.tell()
+
+    def close(self) -> None:
+        """Leave it open: pyarrow closes what it has read, and a part may be read twice."""
+
+
+@contextmanager
+def open_part(fs: Any, path: str) -> Iterator[_PartFile]:
+    """Open a part's file; whatever fails in it but for its store is a DamagedError."""
+    with fs.open(path) as opened:
+        file = _PartFile(opened)
+        try:
+            yield file
+        except OF_CONTENT as error:
+            if file.store_failed:
+                raise
+            raise DamagedError(f"{path} is not a whole part: {error}") from error
+
+
+def read_columns(file: _PartFile, columns: list[str] | None = None) -> pa.Table:
+    """Return columns of a part's file, or all of them, by their checksums as they were written.
+
+    Parts of before have none, and are read as they are.
+    """
+    return pq.read_table(file, columns=columns, page_checksum_verification=True)
+
+
+def read_written(fs: Any, path: str, *, verify: bool = False) -> Written:
     """Return what a part's file has, by its small columns.
+
+    Args:
+        fs: File system of the dataset.
+        path: Of the file.
+        verify: Whether the features are read too, to see whether they are as they were written.
 
     Raises:
         DamagedError: It is no part of a dataset, or not whole.
     """
-    try:
-        with fs.open(path) as file:
-            table = pq.read_table(file, columns=["id", "stamp", "error", "again"])
+    with open_part(fs, path) as file:
+        table = read_columns(file, SMALL_COLUMNS)
         again = int(np.count_nonzero(table["again"].to_numpy()))
         errors = len(table) - table["error"].null_count - again
         name = path.rpartition("/")[2].removesuffix(".parquet")
         ids, stamps = table["id"].to_pylist(), table["stamp"].to_pylist()
-    except (pa.ArrowInvalid, KeyError) as error:
-        raise DamagedError(f"{path} is not a whole part: {error}") from error
-    origin = (table.schema.metadata or {}).get(ORIGIN)
-    if origin:
-        ids, stamps = [origin.decode()], stamps[:1]
+        origin = (table.schema.metadata or {}).get(ORIGIN)
+        if origin:
+            ids, stamps = [origin.decode()], stamps[:1]
+        if verify:
+            _verify_features(file)
     return Written(name, ids, stamps, len(table), errors, again)
+
+
+def _verify_features(file: _PartFile) -> None:
+    """Read the columns of features, one after the other and a few rows at once."""
+    parquet = pq.ParquetFile(
+        file, buffer_size=VERIFIED_BYTES, pre_buffer=False, page_checksum_verification=True
+    )
+    schema = parquet.schema_arrow
+    for column in {"cls", *schema.names} - set(SMALL_COLUMNS):
+        width = length_of(schema.field(column))
+        for rows in parquet.iter_batches(VERIFIED_ROWS, columns=[column], use_threads=False):
+            lists = rows[column]
+            if len(lists.flatten()) != width * (len(lists) - lists.null_count):
+                raise ValueError(f"lists of {column!r} have not {width} numbers each")
 
 
 class Extractor:
@@ -156,13 +228,13 @@ class Extractor:
         def read() -> pa.Table | None:
             if not self.fs.exists(target):
                 return None
-            with self.fs.open(target) as file:
-                return pq.read_table(file)
+            with open_part(self.fs, target) as file:
+                return read_columns(file)
 
         self.fs.invalidate_cache()
         try:
             table = patiently(read, self.job.waits)
-        except (FileNotFoundError, pa.ArrowInvalid):
+        except (FileNotFoundError, DamagedError):
             return None
         return table if table is not None and table.schema.equals(self.schema) else None
 
@@ -328,7 +400,7 @@ class Extractor:
 
     def _write(self, table: pa.Table, target: str) -> None:
         buffer = io.BytesIO()
-        pq.write_table(table, buffer, compression="zstd")
+        pq.write_table(table, buffer, compression="zstd", write_page_checksum=True)
         write_whole(self.fs, target, buffer.getvalue(), self.job.waits)
 
 

@@ -15,7 +15,7 @@ from scale_datasets import CLOSE, assert_same, read
 import dinov2_scale.dataset
 import dinov2_scale.model
 from dinov2_helpers import extract_features
-from dinov2_scale import Extractor, Summary, extract_dataset
+from dinov2_scale import Extractor, Summary, extract_dataset, read_features
 
 
 @pytest.fixture
@@ -212,6 +212,64 @@ def test_a_damaged_part_is_made_again(source, out, dinov2, dinov2_folder, caplog
     part.write_bytes(part.read_bytes()[:100])
     assert extract_dataset(source, out, dinov2_folder, part=4) == Summary(3, 1, 9, 1)
     assert "part-000001.parquet is not a whole part" in caplog.text
+    assert_right(out, source, dinov2)
+
+
+def flip_last_bit(part, column):
+    """Change a part's file in the last bit of a column."""
+    columns = pq.read_metadata(part).row_group(0)
+    every = [columns.column(i) for i in range(columns.num_columns)]
+    [found] = [one for one in every if one.path_in_schema.split(".")[0] == column]
+    start = found.data_page_offset
+    if found.has_dictionary_page:
+        start = found.dictionary_page_offset
+    data = bytearray(part.read_bytes())
+    data[start + found.total_compressed_size - 1] ^= 1
+    part.write_bytes(data)
+
+
+@pytest.mark.parametrize("column", ["id", "cls", "patches", "error", "stamp", "again"])
+def test_a_flipped_bit_is_damage(source, dinov2_folder, tmp_path, read_now, caplog, column):
+    settings = {"part": 4, "patches": True, "size": 28}
+    out = tmp_path / "of_patches"
+    extract_dataset(source, out, dinov2_folder, **settings)
+    part = out / "part-000001.parquet"
+    whole = pq.read_table(part)
+    flip_last_bit(part, column)
+    read_now.clear()
+    assert extract_dataset(source, out, dinov2_folder, **settings) == Summary(3, 1, 9, 1)
+    assert "part-000001.parquet is not a whole part" in caplog.text
+    assert sorted(read_now) == ["4.bmp", "5.bmp", "6.bmp", "7.bmp"]
+    assert pq.read_table(part).equals(whole)
+    assert extract_dataset(source, out, dinov2_folder, **settings) == Summary(3, 0, 9, 1)
+
+
+def test_damaged_features_are_not_read(out):
+    part = out / "part-000001.parquet"
+    whole = part.read_bytes()
+    flip_last_bit(part, "cls")
+    flipped = part.read_bytes()
+    for data in (flipped, whole[:100], b""):
+        part.write_bytes(data)
+        wanted = r"part-000001\.parquet is not a whole part: .*; extract_dataset, called again"
+        with pytest.raises(ValueError, match=wanted):
+            read_features(part)
+
+
+def test_a_file_that_is_no_part_is_said(tmp_path):
+    columns = {"id": ["a"], "cls": [[1.0]], "error": pa.nulls(1, pa.string())}
+    pq.write_table(pa.table(columns), tmp_path / "other.parquet")
+    with pytest.raises(ValueError, match=r"other\.parquet is not a whole part"):
+        read_features(tmp_path / "other.parquet")
+
+
+def test_lists_of_another_length_are_damage(source, out, dinov2, dinov2_folder):
+    part = out / "part-000001.parquet"
+    table = pq.read_table(part)
+    place = table.schema.get_field_index("cls")
+    field = table.schema.field("cls").with_metadata({"length": "7"})
+    pq.write_table(table.cast(table.schema.set(place, field)), part)
+    assert extract_dataset(source, out, dinov2_folder, part=4) == Summary(3, 1, 9, 1)
     assert_right(out, source, dinov2)
 
 
