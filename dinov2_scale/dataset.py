@@ -7,11 +7,20 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from .extractor import DamagedError, Extractor, Job, Made, Written, length_of, read_written
+from .extractor import (
+    DamagedError,
+    Extractor,
+    Job,
+    Made,
+    Written,
+    length_of,
+    open_part,
+    read_columns,
+    read_written,
+)
 from .model import CODE_VERSION, Backend, Source, check_backend, fingerprint, locate_model
 from .parts import AT_ONCE, RECORD, Ids, Item, Listing, Part, cut, list_source, name_of
 from .stores import (
@@ -130,7 +139,8 @@ def extract_dataset(
         ModelError: The model cannot be had.
         TypeError: A setting that the dataset has no column for.
         ValueError: `out` has features of another source, model or setting, or is the source itself;
-            or an argument is none of those that there are.
+            or its record of them is damaged, or lost and its parts do not say that they are of
+            these; or an argument is none of those that there are.
         FileNotFoundError, ValueError: As `list_parts`.
         StoreDownError: None of 16 or more pictures in a row can be read, for passing reasons.
 
@@ -158,19 +168,22 @@ def extract_dataset(
         ids=ids,
         waits=waits,
         settings=settings,
+        record=_depends_on(dtype, patches, ids, listing.column, settings) | fingerprint(folder),
     )
-    known = survey(job)
+    known = survey(job, verify=True)  # once a call; what is made in it was written a moment ago
     _check_overlap(job, known, listing)
-    record = _depends_on(job, listing) | fingerprint(folder)
-    _agree(job, {"model": name}, record)
+    _agree(job, name)
     hands = Workers(engine, workers, cpus, gpus)
     summary = _bring_up_to_date(job, listing, known, part, hands)
-    _agree(job, {"model": name}, record)  # a run that began in the same moment had the same
+    _agree(job, name)  # a run that began in the same moment had the same
     return summary
 
 
 def read_features(file: Location) -> tuple[list[str], NDArray[np.float32]]:
     """Return ids and CLS features, (N, D), of a file of a dataset, without pictures left out.
+
+    Raises:
+        ValueError: The file is no part of a dataset, or not as it was written.
 
     Example:
         >>> summary = extract_dataset("holiday", "features", "tiny")
@@ -179,31 +192,60 @@ def read_features(file: Location) -> tuple[list[str], NDArray[np.float32]]:
         (['3.png'], (1, 192))
     """
     fs, path = open_place(file)
-    with fs.open(path) as opened:
-        table = pq.read_table(opened, columns=["id", "cls", "error"])
-    table = table.filter(table["error"].is_null())
-    numbers = table["cls"].combine_chunks().flatten().to_numpy()
-    return table["id"].to_pylist(), numbers.reshape(len(table), length_of(table.field("cls")))
+    try:
+        with open_part(fs, path) as opened:
+            table = read_columns(opened, ["id", "cls", "error"])
+            table = table.filter(table["error"].is_null())
+            numbers = table["cls"].combine_chunks().flatten().to_numpy()
+            cls = numbers.reshape(len(table), length_of(table.field("cls")))
+            return table["id"].to_pylist(), cls
+    except DamagedError as error:
+        raise DamagedError(f"{error}; extract_dataset, called again, makes it again") from error
 
 
-def survey(job: Job) -> list[Written]:
-    """Return what a dataset has, part by part in the order of their names; damaged ones go."""
+def survey(job: Job, *, verify: bool = False) -> list[Written]:
+    """Return what a dataset has, part by part in the order of their names.
+
+    Damaged parts go, and those that were made of something else than the record says; but none of
+    a folder without a record, of which nothing says that it is a dataset of this job's.
+
+    Args:
+        job: Of the dataset.
+        verify: Whether the features are read too; else only the small columns are.
+
+    Raises:
+        ValueError: The folder's record is another or damaged; or there is none, and a part is
+            damaged or does not say that it was made of the job's.
+    """
     fs, out = open_place(job.out)
+    fs.invalidate_cache()
+    has_record = _has_record(job)
 
     def read(path: str) -> Written | None:
         try:
-            return patiently(lambda: read_written(fs, path), job.waits)
+            written = patiently(lambda: read_written(fs, path, verify=verify), job.waits)
         except FileNotFoundError:  # another run has removed it meanwhile
             return None
         except DamagedError as error:
-            log.warning("%s; it is made again", error)
-            fs.rm_file(path)
-            return None
+            fault = str(error)
+        else:
+            is_ours = job.fits(written.made_of) if has_record else written.made_of == job.made_of
+            if is_ours:
+                return written
+            fault = f"{path} does not say that it was made with these settings and this model"
+        if not has_record:
+            raise ValueError(
+                f"{out} has parts but no {RECORD}, and {fault}: "
+                f"put {RECORD} back, or name another folder"
+            )
+        log.warning("%s; it is made again", fault)
+        _remove(fs, path)
+        return None
 
-    fs.invalidate_cache()
-    if not patiently(lambda: fs.exists(f"{out}/{RECORD}"), job.waits):
+    try:
+        listed = patiently(lambda: fs.ls(out, detail=False), job.waits)
+    except FileNotFoundError:
         return []
-    listed = patiently(lambda: fs.ls(out, detail=False), job.waits)
     names = sorted(str(path).rpartition("/")[2] for path in listed)
     parts = [name for name in names if name.startswith("part-") and name.endswith(".parquet")]
     with ThreadPoolExecutor(AT_ONCE) as pool:
@@ -338,7 +380,9 @@ def _check_overlap(job: Job, known: list[Written], listing: Listing) -> None:
         )
 
 
-def _depends_on(job: Job, listing: Listing) -> dict[str, Any]:
+def _depends_on(
+    dtype: str, patches: bool, ids: Ids, column: str | None, settings: dict[str, Any]
+) -> dict[str, Any]:
     """Return what the numbers depend on, but for the model's files.
 
     Not the batch size nor the backend, on which no number depends beyond 1e-5: a run may go on with
@@ -347,29 +391,40 @@ def _depends_on(job: Job, listing: Listing) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "code": CODE_VERSION,
-        "dtype": job.dtype,
-        "fit": job.settings.get("fit", "crop"),
-        "size": job.settings.get("size"),
-        "exact": job.settings.get("exact", False),
-        "patches": job.patches,
-        "column": listing.column,
-        "ids": job.ids,
+        "dtype": dtype,
+        "fit": settings.get("fit", "crop"),
+        "size": settings.get("size"),
+        "exact": settings.get("exact", False),
+        "patches": patches,
+        "column": column,
+        "ids": ids,
     }
 
 
-def _agree(job: Job, about: dict[str, Any], record: dict[str, Any]) -> None:
+def _agree(job: Job, model: str) -> None:
     """Write what a dataset is made of beside it, or compare with what is there."""
+    if _has_record(job):
+        return
+    fs, out = open_place(job.out)
+    text = json.dumps({"model": model} | job.record, indent=2)
+    write_whole(fs, f"{out}/{RECORD}", text.encode(), job.waits)
+
+
+def _has_record(job: Job) -> bool:
+    """Tell whether a dataset says what it is made of; raise a ValueError if it is another."""
     fs, out = open_place(job.out)
     path = f"{out}/{RECORD}"
     if not patiently(lambda: fs.exists(path), job.waits):
-        text = json.dumps(about | record, indent=2)
-        write_whole(fs, path, text.encode(), job.waits)
-        return
+        return False
     data = patiently(lambda: fs.cat_file(path), job.waits)
+    remedy = "remove it and call again, or name another folder"
     try:
         known = json.loads(data)
     except ValueError as error:
-        raise ValueError(f"{path} is damaged: {error}; name another folder") from error
-    others = [key for key in record if key not in known or known[key] != record[key]]
+        raise ValueError(f"{path} is damaged: {error}; {remedy}") from error
+    if not isinstance(known, dict):
+        raise ValueError(f"{path} is damaged: {known!r} is no record; {remedy}")
+    others = [key for key in job.record if key not in known or known[key] != job.record[key]]
     if others:
         raise ValueError(f"{out} was made with other {', '.join(others)}: name another folder")
+    return True

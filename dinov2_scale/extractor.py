@@ -1,8 +1,11 @@
 """A loaded model that turns parts into files of features; one in each worker."""
 
+import hashlib
 import io
+import json
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple
@@ -18,6 +21,12 @@ from .stores import LASTING, WAITS, is_passing, log, open_place, patiently, writ
 CHUNK = 256  # pictures in memory at once
 LENGTH = b"length"  # in the metadata of a column: how many numbers each of its lists has
 ORIGIN = b"dinov2_scale_origin"  # in the metadata of a part's file: the row group it is made of
+MADE_OF = b"dinov2_scale_made_of"  # there too: a digest of the dataset's record
+SMALL_COLUMNS = ["id", "stamp", "error", "again"]  # the others hold features
+VERIFIED_ROWS = 16  # in memory at once; a part's patches take hundreds of MB
+VERIFIED_BYTES = 2**20  # of a file, read at once
+# What a file that is not what was written makes pyarrow raise; running out of memory is no damage.
+OF_CONTENT = (AttributeError, LookupError, NotImplementedError, OSError, TypeError, ValueError)
 
 
 @dataclass(frozen=True)
@@ -40,6 +49,23 @@ class Job:
     ids: Ids = "source"
     waits: tuple[float, ...] = WAITS  # seconds between tries
     settings: dict[str, Any] = field(default_factory=dict)  # of extract_features
+    record: dict[str, Any] = field(default_factory=dict)  # what the numbers depend on, if known
+
+    @property
+    def made_of(self) -> str | None:
+        """A digest of the record, which each part has too; None: there is no record."""
+        if not self.record:
+            return None
+        # Values that are equal make equal records, so equal digests too: 112 and 112.0, 1 and True.
+        values = {
+            key: float(value) if isinstance(value, (int, float)) else value
+            for key, value in self.record.items()
+        }
+        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+    def fits(self, made_of: str | None) -> bool:
+        """Tell whether a part may be one of this job's: parts of before have no digest."""
+        return made_of in (None, self.made_of)
 
 
 class Made(NamedTuple):
@@ -76,6 +102,7 @@ class Written(NamedTuple):
     rows: int
     errors: int  # rows without features, for good
     again: int  # rows without features, to be tried again
+    made_of: str | None  # digest of its dataset's record; None: the part has none
 
 
 class StoreDownError(ConnectionError):
@@ -93,28 +120,101 @@ def length_of(field: pa.Field) -> int:
 
 
 class DamagedError(ValueError):
-    """A file of the dataset that is no part."""
+    """A file of the dataset that is no part, or not as it was written."""
 
 
-def read_written(fs: Any, path: str) -> Written:
+class _PartFile:
+    """An opened file for pyarrow, which notes whether its store failed: that is no damage."""
+
+    mode = "rb"
+    closed = False  # by whoever opened it
+
+    def __init__(self, opened: Any) -> None:
+        self.opened = opened
+        self.store_failed = False
+
+    def read(self, size: int = -1) -> Any:
+        try:
+            return self.opened.read(size)
+        except Exception:
+            self.store_failed = True
+            raise
+
+    def seek(self, place: int, whence: int = io.SEEK_SET) -> Any:
+        return self.opened.seek(place, whence)
+
+    def tell(self) -> Any:
+        return self.opened.tell()
+
+    def close(self) -> None:
+        """Leave it open: pyarrow closes what it has read, and a part may be read twice."""
+
+
+@contextmanager
+def open_part(fs: Any, path: str) -> Iterator[_PartFile]:
+    """Open a part's file; whatever fails in it but for its store is a DamagedError."""
+    with fs.open(path) as opened:
+        file = _PartFile(opened)
+        try:
+            yield file
+        except OF_CONTENT as error:
+            if file.store_failed:
+                raise
+            raise DamagedError(f"{path} is not a whole part: {error}") from error
+
+
+def read_columns(file: _PartFile, columns: list[str] | None = None) -> pa.Table:
+    """Return columns of a part's file, or all of them, by their checksums as they were written.
+
+    Parts of before have none, and are read as they are.
+    """
+    return pq.read_table(file, columns=columns, page_checksum_verification=True)
+
+
+def read_written(fs: Any, path: str, *, verify: bool = False) -> Written:
     """Return what a part's file has, by its small columns.
+
+    Args:
+        fs: File system of the dataset.
+        path: Of the file.
+        verify: Whether the features are read too, to see whether they are as they were written.
 
     Raises:
         DamagedError: It is no part of a dataset, or not whole.
     """
-    try:
-        with fs.open(path) as file:
-            table = pq.read_table(file, columns=["id", "stamp", "error", "again"])
+    with open_part(fs, path) as file:
+        table = read_columns(file, SMALL_COLUMNS)
         again = int(np.count_nonzero(table["again"].to_numpy()))
         errors = len(table) - table["error"].null_count - again
         name = path.rpartition("/")[2].removesuffix(".parquet")
         ids, stamps = table["id"].to_pylist(), table["stamp"].to_pylist()
-    except (pa.ArrowInvalid, KeyError) as error:
-        raise DamagedError(f"{path} is not a whole part: {error}") from error
-    origin = (table.schema.metadata or {}).get(ORIGIN)
-    if origin:
-        ids, stamps = [origin.decode()], stamps[:1]
-    return Written(name, ids, stamps, len(table), errors, again)
+        origin = _noted(table, ORIGIN)
+        if origin:
+            ids, stamps = [origin], stamps[:1]
+        made_of = _noted(table, MADE_OF)
+        if verify:
+            _verify_features(file)
+    return Written(name, ids, stamps, len(table), errors, again, made_of)
+
+
+def _noted(table: pa.Table, key: bytes) -> str | None:
+    """Return what the metadata of a part has for a key."""
+    value = (table.schema.metadata or {}).get(key)
+    return None if value is None else value.decode()
+
+
+def _verify_features(file: _PartFile) -> None:
+    """Read the columns of features, one after the other and a few rows at once."""
+    parquet = pq.ParquetFile(
+        file, buffer_size=VERIFIED_BYTES, pre_buffer=False, page_checksum_verification=True
+    )
+    schema = parquet.schema_arrow
+    for column in {"cls", *schema.names} - set(SMALL_COLUMNS):
+        width = length_of(schema.field(column))
+        for rows in parquet.iter_batches(VERIFIED_ROWS, columns=[column], use_threads=False):
+            lists = rows[column]
+            if len(lists.flatten()) != width * (len(lists) - lists.null_count):
+                raise ValueError(f"lists of {column!r} have not {width} numbers each")
 
 
 class Extractor:
@@ -151,20 +251,22 @@ class Extractor:
         return Made(part.name, True)
 
     def _known(self, target: str) -> pa.Table | None:
-        """Return what is there of a part; None: nothing that is whole."""
+        """Return what is there of a part; None: nothing that is whole and of this job's record."""
 
         def read() -> pa.Table | None:
             if not self.fs.exists(target):
                 return None
-            with self.fs.open(target) as file:
-                return pq.read_table(file)
+            with open_part(self.fs, target) as file:
+                return read_columns(file)
 
         self.fs.invalidate_cache()
         try:
             table = patiently(read, self.job.waits)
-        except (FileNotFoundError, pa.ArrowInvalid):
+        except (FileNotFoundError, DamagedError):
             return None
-        return table if table is not None and table.schema.equals(self.schema) else None
+        if table is None or not table.schema.equals(self.schema):
+            return None
+        return table if self.job.fits(_noted(table, MADE_OF)) else None
 
     def _of_pictures(self, part: Part, known: pa.Table | None) -> pa.Table:
         """Return the rows of a part's pictures, in its order; those that are known are kept."""
@@ -194,8 +296,7 @@ class Extractor:
 
     def _make_row_group(self, part: Part, target: str, known: pa.Table | None) -> Made:
         [item] = part.items
-        origin = {ORIGIN: item.id.encode()}
-        is_same = known is not None and known.schema.metadata == origin
+        is_same = known is not None and _noted(known, ORIGIN) == item.id
         if known is not None and is_same and set(known["stamp"].to_pylist()) == {item.stamp}:
             return Made(part.name, False)
         try:
@@ -209,7 +310,7 @@ class Extractor:
                 self.fs.rm_file(target)
             return Made(part.name, False, unread=item.rows)
         table = self._extract(iter(rows))
-        self._write(table.replace_schema_metadata(origin), target)
+        self._write(table, target, {ORIGIN: item.id.encode()})
         return Made(part.name, True)
 
     def _read_row_group(self, item: Item) -> list[tuple[str, str, bytes | Failure]]:
@@ -326,9 +427,13 @@ class Extractor:
             columns["patches"] = lists("patches", found.patches if found else None)
         return pa.table(columns, schema=self.schema)
 
-    def _write(self, table: pa.Table, target: str) -> None:
+    def _write(self, table: pa.Table, target: str, notes: dict[bytes, bytes] | None = None) -> None:
+        notes = dict(notes or {})
+        if self.job.made_of is not None:
+            notes[MADE_OF] = self.job.made_of.encode()
+        table = table.replace_schema_metadata(notes)
         buffer = io.BytesIO()
-        pq.write_table(table, buffer, compression="zstd")
+        pq.write_table(table, buffer, compression="zstd", write_page_checksum=True)
         write_whole(self.fs, target, buffer.getvalue(), self.job.waits)
 
 

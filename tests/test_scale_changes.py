@@ -15,7 +15,7 @@ from scale_datasets import CLOSE, assert_same, read
 import dinov2_scale.dataset
 import dinov2_scale.model
 from dinov2_helpers import extract_features
-from dinov2_scale import Extractor, Summary, extract_dataset
+from dinov2_scale import Extractor, Summary, extract_dataset, read_features
 
 
 @pytest.fixture
@@ -207,11 +207,200 @@ def test_a_dataset_of_before_is_said(source, dinov2_folder, tmp_path):
         extract_dataset(source, tmp_path, dinov2_folder)
 
 
+def bytes_of(out):
+    return {path.name: path.read_bytes() for path in out.iterdir()}
+
+
+def as_before(out):
+    """Write the parts without checksums and without a digest of the record, as they once were."""
+    for part in out.glob("part-*"):
+        pq.write_table(pq.read_table(part).replace_schema_metadata(None), part, compression="zstd")
+
+
+def test_a_dataset_that_lost_its_record_is_not_taken_for_another(source, out, dinov2_folder):
+    (out / "_dataset.json").unlink()
+    before = bytes_of(out)
+    wanted = r"out has parts but no _dataset\.json, and .*part-00000\d\.parquet does not say that"
+    for other in ({"size": 28}, {"dtype": "bfloat16"}, {"exact": True}):
+        with pytest.raises(ValueError, match=f"{wanted}.*: put _dataset.json back, or name"):
+            extract_dataset(source, out, dinov2_folder, part=4, **other)
+    assert bytes_of(out) == before
+
+
+def test_a_dataset_that_lost_its_record_goes_on(source, out, dinov2_folder, picture, read_now):
+    record = (out / "_dataset.json").read_bytes()
+    (out / "_dataset.json").unlink()
+    before = times(out)
+    picture(50, 50, seed=50).save(source / "a.bmp")
+    assert extract_dataset(source, out, dinov2_folder, part=4) == Summary(4, 1, 10, 1)
+    assert read_now == ["a.bmp"]
+    assert before.items() <= times(out).items()
+    assert (out / "_dataset.json").read_bytes() == record
+
+
+def test_a_dataset_of_row_groups_that_lost_its_record(source, dinov2_folder, tmp_path):
+    data = [(source / f"{i}.bmp").read_bytes() for i in range(3)]
+    pq.write_table(pa.table({"image": data}), tmp_path / "a.parquet", row_group_size=2)
+    out = tmp_path / "of_tables"
+    assert extract_dataset(tmp_path / "a.parquet", out, dinov2_folder) == Summary(2, 2, 3, 0)
+    (out / "_dataset.json").unlink()
+    with pytest.raises(ValueError, match="has parts but no"):
+        extract_dataset(tmp_path / "a.parquet", out, dinov2_folder, size=28)
+    assert extract_dataset(tmp_path / "a.parquet", out, dinov2_folder) == Summary(2, 0, 3, 0)
+
+
+def test_parts_without_a_digest_are_those_of_the_record(
+    source, out, dinov2, dinov2_folder, picture, read_now
+):
+    as_before(out)
+    before = times(out)
+    assert extract_dataset(source, out, dinov2_folder, part=4) == Summary(3, 0, 9, 1)
+    assert times(out) == before
+    picture(50, 50, seed=99).save(source / "5.bmp")
+    assert extract_dataset(source, out, dinov2_folder, part=4) == Summary(3, 1, 9, 1)
+    assert read_now == ["5.bmp"]
+    assert_right(out, source, dinov2)
+    (out / "_dataset.json").unlink()
+    unsaid = bytes_of(out)
+    with pytest.raises(ValueError, match=r"part-00000[02]\.parquet does not say that it was made"):
+        extract_dataset(source, out, dinov2_folder, part=4)
+    assert bytes_of(out) == unsaid
+
+
+def test_row_groups_without_a_digest_are_those_of_the_record(source, dinov2_folder, tmp_path):
+    data = [(source / f"{i}.bmp").read_bytes() for i in range(3)]
+    pq.write_table(pa.table({"image": data}), tmp_path / "a.parquet", row_group_size=2)
+    out = tmp_path / "of_tables"
+    extract_dataset(tmp_path / "a.parquet", out, dinov2_folder)
+    for part in out.glob("part-*"):
+        table = pq.read_table(part)
+        key = b"dinov2_scale_origin"
+        origin = {key: table.schema.metadata[key]}
+        pq.write_table(table.replace_schema_metadata(origin), part)
+    before = bytes_of(out)
+    assert extract_dataset(tmp_path / "a.parquet", out, dinov2_folder) == Summary(2, 0, 3, 0)
+    assert bytes_of(out) == before
+
+
+def test_a_part_of_another_dataset_is_made_again(
+    source, out, dinov2, dinov2_folder, tmp_path, caplog
+):
+    extract_dataset(source, tmp_path / "other", dinov2_folder, part=4, size=28)
+    shutil.copy(tmp_path / "other" / "part-000001.parquet", out)
+    assert extract_dataset(source, out, dinov2_folder, part=4) == Summary(3, 1, 9, 1)
+    assert "part-000001.parquet does not say that it was made with these" in caplog.text
+    assert_right(out, source, dinov2)
+
+
+def test_a_part_that_another_run_writes_meanwhile_is_not_kept(
+    source, out, dinov2, dinov2_folder, tmp_path, monkeypatch
+):
+    """A part of other settings comes after the first look, where one is to be made."""
+    other = tmp_path / "other"
+    extract_dataset(source, other, dinov2_folder, part=4, size=28)
+    (out / "part-000001.parquet").unlink()
+    make = Extractor.make
+
+    def with_another(self, part):
+        shutil.copy(other / f"{part.name}.parquet", out)
+        return make(self, part)
+
+    monkeypatch.setattr(Extractor, "make", with_another)
+    assert extract_dataset(source, out, dinov2_folder, part=4) == Summary(3, 1, 9, 1)
+    assert_right(out, source, dinov2)
+
+
+def test_without_a_record_nothing_is_removed(source, dinov2_folder, tmp_path):
+    other = tmp_path / "of_another_program"
+    other.mkdir()
+    (other / "part-00000.parquet").write_bytes(b"PAR1")
+    with pytest.raises(ValueError, match=r"no _dataset\.json, and .*part-00000\.parquet is not a"):
+        extract_dataset(source, other, dinov2_folder)
+    assert bytes_of(other) == {"part-00000.parquet": b"PAR1"}
+
+
+def test_equal_settings_make_one_digest(source, out, dinov2_folder):
+    (out / "_dataset.json").unlink()
+    done = extract_dataset(source, out, dinov2_folder, part=4, exact=0)
+    assert done == Summary(3, 0, 9, 1)
+
+
+@pytest.mark.parametrize("text", ["null", "3", "[]", '"x"', "true", "{", ""])
+def test_a_damaged_record_is_said(source, out, dinov2_folder, text):
+    (out / "_dataset.json").write_text(text, encoding="utf-8")
+    before = bytes_of(out)
+    with pytest.raises(
+        ValueError, match=r"_dataset\.json is damaged: .*; remove it and call again"
+    ):
+        extract_dataset(source, out, dinov2_folder, part=4)
+    assert bytes_of(out) == before
+    (out / "_dataset.json").unlink()
+    assert extract_dataset(source, out, dinov2_folder, part=4) == Summary(3, 0, 9, 1)
+
+
 def test_a_damaged_part_is_made_again(source, out, dinov2, dinov2_folder, caplog):
     part = out / "part-000001.parquet"
     part.write_bytes(part.read_bytes()[:100])
     assert extract_dataset(source, out, dinov2_folder, part=4) == Summary(3, 1, 9, 1)
     assert "part-000001.parquet is not a whole part" in caplog.text
+    assert_right(out, source, dinov2)
+
+
+def flip_last_bit(part, column):
+    """Change a part's file in the last bit of a column."""
+    columns = pq.read_metadata(part).row_group(0)
+    every = [columns.column(i) for i in range(columns.num_columns)]
+    [found] = [one for one in every if one.path_in_schema.split(".")[0] == column]
+    start = found.data_page_offset
+    if found.has_dictionary_page:
+        start = found.dictionary_page_offset
+    data = bytearray(part.read_bytes())
+    data[start + found.total_compressed_size - 1] ^= 1
+    part.write_bytes(data)
+
+
+@pytest.mark.parametrize("column", ["id", "cls", "patches", "error", "stamp", "again"])
+def test_a_flipped_bit_is_damage(source, dinov2_folder, tmp_path, read_now, caplog, column):
+    settings = {"part": 4, "patches": True, "size": 28}
+    out = tmp_path / "of_patches"
+    extract_dataset(source, out, dinov2_folder, **settings)
+    part = out / "part-000001.parquet"
+    whole = pq.read_table(part)
+    flip_last_bit(part, column)
+    read_now.clear()
+    assert extract_dataset(source, out, dinov2_folder, **settings) == Summary(3, 1, 9, 1)
+    assert "part-000001.parquet is not a whole part" in caplog.text
+    assert sorted(read_now) == ["4.bmp", "5.bmp", "6.bmp", "7.bmp"]
+    assert pq.read_table(part).equals(whole)
+    assert extract_dataset(source, out, dinov2_folder, **settings) == Summary(3, 0, 9, 1)
+
+
+def test_damaged_features_are_not_read(out):
+    part = out / "part-000001.parquet"
+    whole = part.read_bytes()
+    flip_last_bit(part, "cls")
+    flipped = part.read_bytes()
+    for data in (flipped, whole[:100], b""):
+        part.write_bytes(data)
+        wanted = r"part-000001\.parquet is not a whole part: .*; extract_dataset, called again"
+        with pytest.raises(ValueError, match=wanted):
+            read_features(part)
+
+
+def test_a_file_that_is_no_part_is_said(tmp_path):
+    columns = {"id": ["a"], "cls": [[1.0]], "error": pa.nulls(1, pa.string())}
+    pq.write_table(pa.table(columns), tmp_path / "other.parquet")
+    with pytest.raises(ValueError, match=r"other\.parquet is not a whole part"):
+        read_features(tmp_path / "other.parquet")
+
+
+def test_lists_of_another_length_are_damage(source, out, dinov2, dinov2_folder):
+    part = out / "part-000001.parquet"
+    table = pq.read_table(part)
+    place = table.schema.get_field_index("cls")
+    field = table.schema.field("cls").with_metadata({"length": "7"})
+    pq.write_table(table.cast(table.schema.set(place, field)), part)
+    assert extract_dataset(source, out, dinov2_folder, part=4) == Summary(3, 1, 9, 1)
     assert_right(out, source, dinov2)
 
 

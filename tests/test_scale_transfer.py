@@ -9,7 +9,7 @@ import pytest
 from fsspec.exceptions import FSTimeoutError
 from scale_datasets import Flaky, assert_same
 
-from dinov2_scale import StoreDownError, Summary, extract_dataset
+from dinov2_scale import StoreDownError, Summary, extract_dataset, read_features
 from dinov2_scale.stores import is_passing
 
 AT_ONCE = (0.0, 0.0)  # seconds before the second and the third try
@@ -136,6 +136,49 @@ def test_writing_is_tried_again_and_then_raised(store, dinov2_folder):
     with pytest.raises(ConnectionResetError):
         extract(model=dinov2_folder)
     assert extract(model=dinov2_folder) == Summary(1, 1, 5, 1)
+
+
+def test_a_store_that_fails_has_damaged_nothing(store, dinov2_folder, monkeypatch):
+    assert extract(model=dinov2_folder) == Summary(1, 1, 5, 1)
+    before = store.cat_file("/out/part-000000.parquet")
+    busy = [OSError("Please reduce your request rate.") for _ in range(5)]
+    opened = store._open
+
+    class Busy:
+        """A part's file that cannot be read while the store is busy."""
+
+        def __init__(self, file):
+            self.file = file
+
+        def read(self, size=-1):
+            if busy:
+                raise busy.pop()
+            return self.file.read(size)
+
+        def seek(self, *place):
+            return self.file.seek(*place)
+
+        def tell(self):
+            return self.file.tell()
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            self.file.close()
+
+    def open_busy(path, mode="rb", **options):
+        file = opened(path, mode, **options)
+        return Busy(file) if path.endswith("part-000000.parquet") and mode == "rb" else file
+
+    monkeypatch.setattr(store, "_open", open_busy)
+    with pytest.raises(OSError, match="reduce your request rate"):
+        extract(model=dinov2_folder)
+    with pytest.raises(OSError, match="reduce your request rate"):
+        read_features("flaky://out/part-000000.parquet")
+    assert len(busy) == 1
+    assert extract(model=dinov2_folder) == Summary(1, 0, 5, 1)
+    assert store.cat_file("/out/part-000000.parquet") == before
 
 
 @pytest.mark.parametrize(
