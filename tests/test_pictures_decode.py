@@ -469,6 +469,61 @@ def test_a_jpeg_without_its_last_blocks_is_no_picture(missing, progressive):
         open_image(data[:-missing])
 
 
+def scans_of(data):
+    """Return where each scan of a JPEG starts."""
+    return [at for at in range(len(data)) if data[at : at + 2] == b"\xff\xda"]
+
+
+def in_scans_of_their_own(data, components=(1, 2, 3)):
+    """Return a JPEG in which each component has a scan, that of the one scan of a grey picture.
+
+    Args:
+        data: Of a grey picture.
+        components: Those that have a scan.
+    """
+    frame = data.index(b"\xff\xc0")
+    start = scans_of(data)[0]
+    (length,) = struct.unpack(">H", data[frame + 2 : frame + 4])
+    size = data[frame + 4 : frame + 9]
+    three = b"".join(bytes([number, 0x11, 0]) for number in (1, 2, 3))
+    head = data[:frame] + b"\xff\xc0\0\x11" + size + b"\3" + three
+    head += data[frame + 2 + length : start]
+    pixels = data[start + 10 : -2]
+    scans = [b"\xff\xda\0\x08\1" + bytes([number, 0, 0, 63, 0]) + pixels for number in components]
+    return head + b"".join(scans) + b"\xff\xd9"
+
+
+@pytest.mark.parametrize("end", [b"", b"\xff", b"\xff\xda\0\x0c\3"])
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+def test_a_progressive_jpeg_without_its_last_scans_is_no_picture(mode, end):
+    data = encoded(noise(mode=mode), "JPEG", progressive=True)
+    starts = scans_of(data)
+    assert len(starts) > 3
+    for start in starts[1:]:
+        with pytest.raises(ImageError, match="truncated"):
+            open_image(data[:start] + end)
+    same(open_image(data[:-2]), open_image(data))
+
+
+def test_a_jpeg_without_the_scan_of_a_component_is_no_picture():
+    grey = encoded(noise(mode="L"), "JPEG")
+    whole = in_scans_of_their_own(grey)
+    same(open_image(whole[:-2]), open_image(whole))
+    assert (np.asarray(open_image(whole)) != np.asarray(open_image(grey))).any()
+    for start in scans_of(whole)[1:]:
+        with pytest.raises(ImageError, match="truncated"):
+            open_image(whole[:start])
+    for lacking in ((1, 3), (2, 3)):
+        with pytest.raises(ImageError):
+            open_image(in_scans_of_their_own(grey, lacking)[:-2])
+
+
+def test_a_jpeg_that_restarts_is_whole_without_its_end():
+    data = encoded(noise(), "JPEG", restart_marker_rows=1)
+    assert b"\xff\xd0" in data
+    same(open_image(data[:-2]), open_image(data))
+
+
 # --- Whose fault it is
 
 
