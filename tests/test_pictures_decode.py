@@ -18,7 +18,7 @@ from picture_files import (
 )
 from PIL import Image, ImageCms, features
 
-from dinov2_helpers import ImageError, open_image
+from dinov2_helpers import ImageError, extract_features, load_dinov2, open_image
 from dinov2_helpers.pictures import Depth, decode, range_warning
 
 
@@ -522,6 +522,53 @@ def test_a_jpeg_that_restarts_is_whole_without_its_end():
     data = encoded(noise(), "JPEG", restart_marker_rows=1)
     assert b"\xff\xd0" in data
     same(open_image(data[:-2]), open_image(data))
+
+
+def test_of_what_cannot_be_mended_the_first_bytes_alone_are_read(tmp_path, monkeypatch):
+    def read_whole(path):
+        raise AssertionError(f"{path} is read as a whole")
+
+    path = tmp_path / "a.png"
+    monkeypatch.setattr(type(path), "read_bytes", read_whole)
+    for data in (bytes(1000), b"", b"GIF89a", encoded(noise(), "WEBP")[:500]):
+        path.write_bytes(data)
+        with pytest.raises(ImageError, match=r"a\.png: cannot be used: "):
+            open_image(path)
+    monkeypatch.setattr(decode, "_MOST_MENDABLE_BYTES", 1000)
+    for kind in ("PNG", "JPEG"):
+        path.write_bytes(encoded(noise(), kind)[:-100])
+        with pytest.raises(ImageError, match=r"a\.png: cannot be used: .*truncated"):
+            open_image(path)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "AVIF"])
+def test_a_file_of_more_bytes_than_its_format_has_is_refused_unopened(kind, tmp_path, monkeypatch):
+    path = tmp_path / "a.png"
+    path.write_bytes(encoded(noise(), kind))
+    same(open_image(path), open_image(path.read_bytes()))
+    monkeypatch.setattr(decode, "_MOST_BYTES", 1000)
+    monkeypatch.setattr(Image, "open", None)
+    for opened in (open_image, decode.upright_size):
+        with pytest.raises(ImageError, match=r"a\.png: .*: its 0\.0 GB are more .*; replace"):
+            opened(path)
+
+
+@pytest.mark.parametrize("kind", ["TIFF", "BMP", "PPM", "GIF"])
+def test_files_that_are_not_read_as_a_whole_may_have_any_size(kind, tmp_path, monkeypatch):
+    path = tmp_path / "a.png"
+    path.write_bytes(encoded(noise(), kind))
+    monkeypatch.setattr(decode, "_MOST_BYTES", 1000)
+    assert open_image(path).size == decode.upright_size(path) == (80, 60)
+
+
+@pytest.mark.parametrize("name", ["a\0b.png", "\0", "a\ud800.png"])
+def test_a_path_that_can_be_none_is_a_picture_that_cannot_be_used(name, picture):
+    for opened in (open_image, decode.upright_size):
+        with pytest.raises(ImageError, match="cannot be used: ") as error:
+            opened(name)
+        assert error.value.name == name
+    features = extract_features(load_dinov2("tiny"), [name, picture(30, 30)], progress=False)
+    assert len(features) == 1 and features.skipped[0].name == name
 
 
 # --- Whose fault it is
