@@ -18,7 +18,7 @@ from picture_files import (
 )
 from PIL import Image, ImageCms, features
 
-from dinov2_helpers import ImageError, open_image
+from dinov2_helpers import ImageError, extract_features, load_dinov2, open_image
 from dinov2_helpers.pictures import Depth, decode, range_warning
 
 
@@ -467,6 +467,108 @@ def test_a_jpeg_without_its_last_blocks_is_no_picture(missing, progressive):
     data = encoded(noise(), "JPEG", quality=95, progressive=progressive)
     with pytest.raises(ImageError, match="truncated"):
         open_image(data[:-missing])
+
+
+def scans_of(data):
+    """Return where each scan of a JPEG starts."""
+    return [at for at in range(len(data)) if data[at : at + 2] == b"\xff\xda"]
+
+
+def in_scans_of_their_own(data, components=(1, 2, 3)):
+    """Return a JPEG in which each component has a scan, that of the one scan of a grey picture.
+
+    Args:
+        data: Of a grey picture.
+        components: Those that have a scan.
+    """
+    frame = data.index(b"\xff\xc0")
+    start = scans_of(data)[0]
+    (length,) = struct.unpack(">H", data[frame + 2 : frame + 4])
+    size = data[frame + 4 : frame + 9]
+    three = b"".join(bytes([number, 0x11, 0]) for number in (1, 2, 3))
+    head = data[:frame] + b"\xff\xc0\0\x11" + size + b"\3" + three
+    head += data[frame + 2 + length : start]
+    pixels = data[start + 10 : -2]
+    scans = [b"\xff\xda\0\x08\1" + bytes([number, 0, 0, 63, 0]) + pixels for number in components]
+    return head + b"".join(scans) + b"\xff\xd9"
+
+
+@pytest.mark.parametrize("end", [b"", b"\xff", b"\xff\xda\0\x0c\3"])
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+def test_a_progressive_jpeg_without_its_last_scans_is_no_picture(mode, end):
+    data = encoded(noise(mode=mode), "JPEG", progressive=True)
+    starts = scans_of(data)
+    assert len(starts) > 3
+    for start in starts[1:]:
+        with pytest.raises(ImageError, match="truncated"):
+            open_image(data[:start] + end)
+    same(open_image(data[:-2]), open_image(data))
+
+
+def test_a_jpeg_without_the_scan_of_a_component_is_no_picture():
+    grey = encoded(noise(mode="L"), "JPEG")
+    whole = in_scans_of_their_own(grey)
+    same(open_image(whole[:-2]), open_image(whole))
+    assert (np.asarray(open_image(whole)) != np.asarray(open_image(grey))).any()
+    for start in scans_of(whole)[1:]:
+        with pytest.raises(ImageError, match="truncated"):
+            open_image(whole[:start])
+    for lacking in ((1, 3), (2, 3)):
+        with pytest.raises(ImageError):
+            open_image(in_scans_of_their_own(grey, lacking)[:-2])
+
+
+def test_a_jpeg_that_restarts_is_whole_without_its_end():
+    data = encoded(noise(), "JPEG", restart_marker_rows=1)
+    assert b"\xff\xd0" in data
+    same(open_image(data[:-2]), open_image(data))
+
+
+def test_of_what_cannot_be_mended_the_first_bytes_alone_are_read(tmp_path, monkeypatch):
+    def read_whole(path):
+        raise AssertionError(f"{path} is read as a whole")
+
+    path = tmp_path / "a.png"
+    monkeypatch.setattr(type(path), "read_bytes", read_whole)
+    for data in (bytes(1000), b"", b"GIF89a", encoded(noise(), "WEBP")[:500]):
+        path.write_bytes(data)
+        with pytest.raises(ImageError, match=r"a\.png: cannot be used: "):
+            open_image(path)
+    monkeypatch.setattr(decode, "_MOST_MENDABLE_BYTES", 1000)
+    for kind in ("PNG", "JPEG"):
+        path.write_bytes(encoded(noise(), kind)[:-100])
+        with pytest.raises(ImageError, match=r"a\.png: cannot be used: .*truncated"):
+            open_image(path)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "AVIF"])
+def test_a_file_of_more_bytes_than_its_format_has_is_refused_unopened(kind, tmp_path, monkeypatch):
+    path = tmp_path / "a.png"
+    path.write_bytes(encoded(noise(), kind))
+    same(open_image(path), open_image(path.read_bytes()))
+    monkeypatch.setattr(decode, "_MOST_BYTES", 1000)
+    monkeypatch.setattr(Image, "open", None)
+    for opened in (open_image, decode.upright_size):
+        with pytest.raises(ImageError, match=r"a\.png: .*: its 0\.0 GB are more .*; replace"):
+            opened(path)
+
+
+@pytest.mark.parametrize("kind", ["TIFF", "BMP", "PPM", "GIF"])
+def test_files_that_are_not_read_as_a_whole_may_have_any_size(kind, tmp_path, monkeypatch):
+    path = tmp_path / "a.png"
+    path.write_bytes(encoded(noise(), kind))
+    monkeypatch.setattr(decode, "_MOST_BYTES", 1000)
+    assert open_image(path).size == decode.upright_size(path) == (80, 60)
+
+
+@pytest.mark.parametrize("name", ["a\0b.png", "\0", "a\ud800.png"])
+def test_a_path_that_can_be_none_is_a_picture_that_cannot_be_used(name, picture):
+    for opened in (open_image, decode.upright_size):
+        with pytest.raises(ImageError, match="cannot be used: ") as error:
+            opened(name)
+        assert error.value.name == name
+    features = extract_features(load_dinov2("tiny"), [name, picture(30, 30)], progress=False)
+    assert len(features) == 1 and features.skipped[0].name == name
 
 
 # --- Whose fault it is

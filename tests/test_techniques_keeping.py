@@ -17,6 +17,7 @@ from dinov2_helpers.techniques import (
     depth,
     few_shot,
     guidance,
+    keeping,
     neighbours,
     segmentation,
     zero_shot,
@@ -104,6 +105,94 @@ def test_a_new_version_takes_the_place_of_the_old_and_others_stay(folder, dinov2
     assert load_object(folder, KIND).arrays["bank"].tolist() == [0]
     assert load_object(folder, "another-thing").arrays.keys() == ARRAYS.keys()
     assert len(list(folder.iterdir())) == 4
+
+
+def _save(folder, number):
+    save_object(folder, KIND, {"k": number}, {"bank": np.array([number])}, {})
+
+
+def _number(folder):
+    kept = load_object(folder, KIND)
+    assert kept.arrays["bank"].tolist() == [kept.settings["k"]]
+    return kept.settings["k"]
+
+
+@pytest.mark.parametrize("other", [1, 2, 3])  # as stood there, of this save, and of none of both
+@pytest.mark.parametrize(
+    ("when", "file", "last"),
+    [
+        ("before", "arrays", "this"),
+        ("after", "arrays", "this"),
+        ("before", "JSON", "this"),
+        ("after", "JSON", "other"),
+    ],
+)
+def test_a_save_amid_another_leaves_one_of_both_whole(
+    tmp_path, monkeypatch, when, file, last, other
+):
+    _save(tmp_path, 1)
+    write = keeping.write_whole
+
+    def with_another(path, data):
+        is_the_moment = (path.suffix == ".json") == (file == "JSON")
+        if not is_the_moment:
+            return write(path, data)
+        monkeypatch.setattr(keeping, "write_whole", write)
+        if when == "before":
+            _save(tmp_path, other)
+        write(path, data)
+        if when == "after":
+            _save(tmp_path, other)
+
+    monkeypatch.setattr(keeping, "write_whole", with_another)
+    _save(tmp_path, 2)
+    assert _number(tmp_path) == (2 if last == "this" else other)
+    _save(tmp_path, 4)
+    assert _number(tmp_path) == 4
+
+
+@pytest.mark.parametrize("saves", [1, 3])
+def test_a_reader_amid_saves_finds_a_whole_object(tmp_path, monkeypatch, saves):
+    _save(tmp_path, 0)
+    read = Path.read_text
+    waiting = list(range(saves))
+
+    def and_then_it_is_replaced(path, **options):
+        text = read(path, **options)
+        if waiting:
+            _save(tmp_path, waiting.pop())
+        return text
+
+    monkeypatch.setattr(Path, "read_text", and_then_it_is_replaced)
+    assert _number(tmp_path) == 0 and not waiting
+
+
+def test_a_save_that_fails_leaves_the_folder_as_it_was(tmp_path, monkeypatch):
+    _save(tmp_path, 1)
+    write = keeping.write_whole
+    before = sorted(tmp_path.iterdir())
+
+    def full(path, data):
+        if path.suffix == ".json":
+            raise OSError("no space left")
+        write(path, data)
+
+    monkeypatch.setattr(keeping, "write_whole", full)
+    with pytest.raises(OSError, match="no space"):
+        _save(tmp_path, 2)
+    assert sorted(tmp_path.iterdir()) == before and _number(tmp_path) == 1
+
+
+@pytest.mark.parametrize("arrays", ["../precious", "precious", 3])
+def test_a_save_deletes_nothing_but_arrays_of_its_kind(tmp_path, arrays):
+    folder = tmp_path / "kept"
+    _save(folder, 1)
+    for precious in (tmp_path / "precious", folder / "precious"):
+        precious.write_bytes(b"")
+    _change(folder / f"{KIND}.json", arrays=arrays)
+    _save(folder, 2)
+    assert _number(folder) == 2
+    assert (tmp_path / "precious").exists() and (folder / "precious").exists()
 
 
 def _change(path, **changes):

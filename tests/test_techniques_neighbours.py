@@ -25,7 +25,7 @@ from dinov2_helpers.techniques import (
 )
 from dinov2_helpers.techniques.inputs import NotFittedError
 from dinov2_helpers.techniques.matching import patch_centres
-from dinov2_helpers.techniques.vectors import Vectors
+from dinov2_helpers.techniques.vectors import Vectors, unit
 from tools import pairing
 from tools.lift import lift
 from tools.project import Project
@@ -101,7 +101,78 @@ def test_an_impossible_search_is_refused(queries, gallery, k, said):
         search(queries, gallery, k=k)
 
 
+@pytest.mark.parametrize("table", [1, None])
+@pytest.mark.parametrize(
+    ("kind", "size"), [("f2", 300), ("f2", 1e-5), ("f4", 1e25), ("f4", 1e-25), ("f8", 1e200)]
+)
+def test_vectors_whose_squares_their_type_cannot_hold_have_a_direction(kind, size, table):
+    x = np.array([[3, 4], [0, 0], [-4, 3]]) * [[size], [size], [size]]
+    rows = [[0.6, 0.8], [0, 0], [-0.8, 0.6]]
+    given = x.astype(kind) if table else x[0].astype(kind)
+    found = unit(given)
+    assert found.dtype == np.float32
+    tolerance = 1e-6 if kind != "f2" else 1e-2  # of numbers that are rounded already
+    np.testing.assert_allclose(found, rows if table else rows[0], atol=tolerance)
+
+
+def test_vectors_beside_such_ones_stay_the_same_to_the_last_bit():
+    x = np.random.default_rng(0).normal(size=(50, 20)).astype(np.float32)
+    among = np.concatenate([x, np.full((1, 20), 1e25, np.float32)])
+    plain = x / np.linalg.norm(x, axis=1, keepdims=True)
+    assert (unit(x) == plain).all() and (unit(among)[:-1] == plain).all()
+
+
+def test_what_is_far_beyond_others_is_found_by_its_cosine():
+    found = search(np.full((1, 3), 300, np.float16), np.full((2, 3), 1e25, np.float32), k=1)
+    assert found.cosines[0, 0] == pytest.approx(1)
+
+
 # The classifier
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.parametrize("kind", [KnnClassifier, FewShot])
+def test_vectors_that_are_not_finite_are_named(dinov2, kind, bad):
+    good = np.eye(4, dtype=np.float32)
+    spoilt = good.copy()
+    spoilt[1, 2] = bad
+    with pytest.raises(ValueError, match=r"1 of 4 pictures .* not finite.*: image 1. Leave"):
+        kind(dinov2).fit(vectors(spoilt), list("abab"))
+    fitted = kind(dinov2).fit(vectors(good), list("abab"))
+    for use in (fitted.predict, fitted.calibrate):
+        with pytest.raises(ValueError, match=r"1 of 4 pictures .* not finite.*: image 1. Leave"):
+            use(vectors(spoilt))
+    many = np.full((100, 4), np.nan, np.float32)
+    with pytest.raises(ValueError, match=r"100 of 100 .* image 0, .*, image 19, \.\.\.\. Leave"):
+        fitted.predict(vectors(many))
+
+
+def test_features_that_are_not_finite_are_named(dinov2):
+    features = extract_features(dinov2, photographs(), patches=False)
+    features.cls[3, 0] = np.nan
+    with pytest.raises(ValueError, match=rf"1 of 13 .*: {features.names[3]}. Leave"):
+        KnnClassifier(dinov2).fit(features, range(13))
+
+
+@pytest.mark.parametrize("kind", [KnnClassifier, FewShot])
+def test_vectors_of_another_width_are_said_with_both(dinov2, kind):
+    fitted = kind(dinov2).fit(vectors(np.eye(4, dtype=np.float32)), list("abab"))
+    with pytest.raises(ValueError, match=r"vectors of 5 numbers .* those of 4 .*: give"):
+        fitted.predict(vectors(np.eye(5, dtype=np.float32)))
+    with pytest.raises(ValueError, match=r"the shape \(4,\)"):
+        fitted.predict(Vectors(np.ones(4, np.float32), np.arange(4), tuple("abcd")))
+
+
+def test_neighbours_of_another_width_are_said_with_both(dinov2):
+    knn = KnnClassifier(dinov2).fit(vectors(np.eye(4, dtype=np.float32)), list("abab"))
+    with pytest.raises(ValueError, match=r"vectors of 5 numbers .* those of 4"):
+        knn.search(vectors(np.eye(5, dtype=np.float32)))
+
+
+@pytest.mark.parametrize("kind", [KnnClassifier, FewShot])
+def test_without_a_picture_nothing_is_fitted(dinov2, kind):
+    with pytest.raises(ValueError, match="no picture"):
+        kind(dinov2).fit(vectors(np.zeros((0, 4), np.float32)), [])
 
 
 @pytest.mark.parametrize("k", [1, 5, 20])

@@ -261,6 +261,20 @@ def test_the_nearest_name_wins_and_probabilities_are_at_the_models_temperature(
     assert ZeroShot(clip, NAMES).score(embeddings, toys.labels("class")).value > 0.6
 
 
+def test_embeddings_that_cannot_be_compared_with_names_are_refused(clip, bridge, features):
+    rows = np.ones((3, clip.dim), np.float32)
+    rows[2, 0] = np.nan
+    zero_shot = ZeroShot(clip, NAMES)
+    with pytest.raises(ValueError, match=r"1 of 3 pictures .* not finite.*: image 2"):
+        zero_shot.predict(embedded(rows))
+    with pytest.raises(ValueError, match=rf"vectors of 5 numbers .* those of {clip.dim}"):
+        zero_shot.predict(embedded(np.ones((3, 5), np.float32)))
+    crossed = bridge.embed_images(features)
+    spoilt = dataclasses.replace(crossed, vectors=crossed.vectors * np.nan)
+    with pytest.raises(ValueError, match="not finite"):
+        ZeroShot(bridge, NAMES).predict(spoilt)
+
+
 def test_a_text_tower_names_in_english_and_chinese(toys):
     lit = load_clip("lit-tiny")
     found = lit.embed_images(toys)

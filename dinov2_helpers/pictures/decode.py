@@ -9,6 +9,7 @@ import functools
 import io
 import logging
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -50,6 +51,12 @@ _TURNED = {
 _REDUCIBLE = ("JPEG", "MPO")  # formats of which a fraction of the pixels can be decoded
 _MARGIN = 2  # times the size to which a picture is scaled afterwards: the least that is decoded
 _FROM_RIGHT, _FROM_BOTTOM, _SIDEWAYS = (2, 3, 6, 7), (3, 4, 7, 8), (5, 6, 7, 8)  # orientations
+# Formats that Pillow reads as a whole or searches byte by byte, so that a huge file would end or
+# hang a run: JPEG, PNG, WebP, AVIF and HEIC. No picture in them has as many bytes.
+_READ_WHOLE = re.compile(rb"\xff\xd8|\x89PNG\r\n\x1a\n|RIFF....WEBP|....ftyp", re.DOTALL)
+_MOST_BYTES = 2**32
+_MENDABLE = re.compile(rb"\xff\xd8|\x89PNG\r\n\x1a\n")  # JPEG, PNG
+_MOST_MENDABLE_BYTES = 2**30  # mending holds a file in memory several times
 _ORIENTATION, _BITS_PER_SAMPLE, _PHOTOMETRIC, _WHITE_IS_ZERO = 0x0112, 258, 262, 0
 
 
@@ -265,6 +272,7 @@ def read_stored(
     name = os.fspath(name) or os.fsdecode(source)
     if os.path.exists(path) and not os.path.isfile(path):  # a pipe would never end
         raise ImageError(name, f"cannot be used: it is not a regular file; {_REPLACE}")
+    _check_bytes(path, name)
     return _read(path, name, scaled_to)
 
 
@@ -280,6 +288,7 @@ def upright_size(source: Any, name: str | os.PathLike[str] = "") -> Size:
         return read_stored(source, name).image.size
     path = os.fspath(local_path(source))
     name = os.fspath(name) or os.fsdecode(source)
+    _check_bytes(path, name)
     with _blaming(name, _REPLACE), Image.open(path, formats=_formats()) as image:
         turned = image.format != "TIFF" and _orientation(image, name) >= 5  # Pillow turns TIFF
         return image.size[::-1] if turned else image.size
@@ -320,6 +329,28 @@ def _what(error: BaseException) -> str:
     return str(error).split(" <_io.")[0] or type(error).__name__
 
 
+def _check_bytes(path: str, name: str) -> None:
+    """Refuse a file of more bytes than a picture of its format has."""
+    with _blaming(name, _REPLACE):
+        n_bytes = os.path.getsize(path)
+        is_huge = n_bytes > _MOST_BYTES and _READ_WHOLE.match(_first_bytes(path))
+    if is_huge:
+        reason = f"its {n_bytes / 1e9:.1f} GB are more than a picture of its format has"
+        raise ImageError(name, f"cannot be used: {reason}; {_REPLACE}")
+
+
+def _first_bytes(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return file.read(16)
+
+
+def _mendable_bytes(path: str) -> bytes:
+    """Return what a file holds; b"" where nothing of it could be mended."""
+    if os.path.getsize(path) > _MOST_MENDABLE_BYTES or not _MENDABLE.match(_first_bytes(path)):
+        return b""
+    return Path(path).read_bytes()
+
+
 def _read(file: str | bytes, name: str, scaled_to: Callable[[Size], Size] | None) -> Stored:
     """Read a file; where Pillow gives up, once more without what is not needed for the pixels."""
     try:
@@ -329,8 +360,9 @@ def _read(file: str | bytes, name: str, scaled_to: Callable[[Size], Size] | None
         unread = isinstance(cause, OSError) and cause.errno is not None
         if unread or isinstance(cause, Image.DecompressionBombError):
             raise
-        data = file if isinstance(file, bytes) else Path(file).read_bytes()
-        lean = mended(data)
+        with _blaming(name, _REPLACE):
+            data = file if isinstance(file, bytes) else _mendable_bytes(file)
+        lean = mended(data) if data else None
         if lean is None:
             raise
         stored = _decode(lean.data, name, scaled_to)

@@ -4,6 +4,7 @@ Pillow tries once for pixels and metadata, and so loses the former for a fault i
 """
 
 import io
+import re
 import struct
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -19,6 +20,9 @@ _PNG_NEEDS = {
 _JPEG, _END_OF_JPEG = b"\xff\xd8", b"\xff\xd9"
 _START_OF_SCAN, _EXIF, _PROFILE, _ADOBE, _COMMENT = 0xDA, 0xE1, 0xE2, 0xEE, 0xFE
 _APPLICATIONS = range(0xE0, 0xF0)
+_FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # without tables, and what is reserved
+# not what stands among the numbers of a scan: a stuffed or filling 0xFF, and a restart
+_MARKER = re.compile(rb"\xff([^\x00\x01\xd0-\xd8\xff])", re.DOTALL)
 _PROFILE_STARTS, _ADOBE_STARTS = b"ICC_PROFILE\0", b"Adobe"
 # Bytes that no JPEG ends with, long enough to fill up any block of it, and unlike each other.
 _FILLERS = (b"\0" * 64, b"\x55" * 64)
@@ -40,7 +44,7 @@ def mended(data: bytes) -> Mended | None:
         lean = _jpeg_without_metadata(data)
         if lean != data and _opens(lean):
             return Mended(lean, "read without its metadata, which cannot be")
-        if _all_rows_are_there(lean):
+        if _all_scans_are_there(lean) and _all_rows_are_there(lean):
             return Mended(lean + _END_OF_JPEG, "its last bytes are missing, but no pixel")
     return None
 
@@ -93,8 +97,36 @@ def _opens(data: bytes) -> bool:
     return True
 
 
+def _all_scans_are_there(data: bytes) -> bool:
+    """Say whether the scans of a JPEG hold all 64 coefficients of each component to the last bit.
+
+    A progressive file has many scans, and others may have one for each component. libjpeg shows
+    without a word what those before the cut tell: a picture that is coarse, or grey.
+    """
+    wanted, found = set[tuple[int, int]](), set[tuple[int, int]]()
+    for marker, body in _segments_among_scans(data):
+        if marker in _FRAMES:
+            wanted = {(component, k) for component in body[6::3] for k in range(64)}
+        if marker == _START_OF_SCAN and len(body) >= 6:
+            first, last, missing_bits = body[-3], body[-2], body[-1] & 0x0F
+            if missing_bits == 0:
+                coefficients = range(first, last + 1)
+                found |= {(component, k) for component in body[1:-3:2] for k in coefficients}
+    return bool(wanted) and wanted <= found
+
+
+def _segments_among_scans(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """Yield marker and content of each whole segment, those behind the first pixels too."""
+    at = len(_JPEG)
+    while (marker := _MARKER.search(data, at)) and marker[0] != _END_OF_JPEG:
+        start = marker.end()
+        at = start + int.from_bytes(data[start : start + 2], "big")
+        if at <= len(data):
+            yield marker[1][0], data[start + 2 : at]
+
+
 def _all_rows_are_there(data: bytes) -> bool:
-    """Say whether a JPEG that ends early ends after its pixels.
+    """Say whether the last scan of a JPEG that ends early ends after its pixels.
 
     Whatever follows the last block is passed over; but where blocks are missing, it is taken for
     them. So the picture is whole if it is the same with one filler behind it as with another.

@@ -100,7 +100,7 @@ class FewShot(Classifier):
         Raises:
             FileNotFoundError, TypeError, ValueError: As `extract_features`.
             ValueError: Another number of labels than of pictures, one is missing, or all are of a
-                single class.
+                single class; vectors that are not finite.
         """
         found = self._read(pictures)
         self.labels_ = labels_for(found, labels)
@@ -136,9 +136,11 @@ class FewShot(Classifier):
 
         Raises:
             NotFittedError: Before `fit`.
+            FileNotFoundError, TypeError, ValueError: As `extract_features`.
+            ValueError: Vectors of another width than those of the fit, or not finite.
         """
         self._check_fitted()
-        found = self._read(pictures)
+        found = self._read_to_compare(pictures)
         vectors = unit(found.vectors)
         cosines = vectors @ unit(self.means_).T  # (N, K)
         shares = self._shares(vectors, cosines)
@@ -207,9 +209,12 @@ class FewShot(Classifier):
                 loaded.intercepts_ = kept.arrays["intercepts"]
             return loaded
 
-    def _read(self, pictures: Any) -> Vectors:
+    def _read(self, pictures: Any, width: int | None = None) -> Vectors:
         reading = Reading(self.pooling, self.size, self.cache, self.progress)
-        return vectors_of(self.dinov2, pictures, reading)
+        return vectors_of(self.dinov2, pictures, reading, width)
+
+    def _read_to_compare(self, pictures: Any) -> Vectors:
+        return self._read(pictures, self.gallery_.shape[1])
 
     def _check_fitted(self) -> None:
         if not hasattr(self, "gallery_"):

@@ -1,14 +1,17 @@
 """How a fitted object is kept in a folder, and found again: safetensors beside JSON, no pickle.
 
 The folder holds `KIND.json`, with settings, the fingerprints of the models that made the features,
-and the name of the file of arrays; that name carries a hash of its content. The JSON is replaced
-last, in one step, so that a reader finds the old object whole or the new one.
+and the name and the hash of the file of arrays. The JSON is replaced last, in one step, so that a
+reader finds the old object whole or the new one. Each save names its arrays anew, and deletes those
+alone that the JSON named before: nothing that another save has written meanwhile. Of several saves
+at once the last one stays; in rare cases arrays of another stay behind as well, and do no harm.
 """
 
 import hashlib
 import json
 import logging
 import os
+import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -111,7 +114,7 @@ def save_object(
     # not `ascontiguousarray`, which makes a row of a single number
     content = save({name: np.asarray(array, order="C") for name, array in arrays.items()})
     sha256 = hashlib.sha256(content).hexdigest()
-    arrays_name = f"{kind}-{sha256[:16]}.safetensors"
+    arrays_name = f"{kind}-{secrets.token_hex(8)}.safetensors"
     made_with = {
         role: {"name": model.name, "fingerprint": _fingerprint(model)}
         for role, model in models.items()
@@ -125,12 +128,28 @@ def save_object(
         "settings": dict(settings),
     }
     text = json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-    write_whole(path / arrays_name, content)
-    # bytes of names that are no text, as os.fsdecode keeps them, become JSON's own escapes
-    write_whole(path / f"{kind}.json", text.encode("utf-8", "backslashreplace"))
-    for older in path.glob(f"{kind}-*.safetensors"):
-        if older.name != arrays_name:
-            older.unlink(missing_ok=True)
+    description = path / f"{kind}.json"
+    try:
+        write_whole(path / arrays_name, content)
+        before = _named_arrays(description)
+        # bytes of names that are no text, as os.fsdecode keeps them, become JSON's own escapes
+        write_whole(description, text.encode("utf-8", "backslashreplace"))
+    except OSError:
+        (path / arrays_name).unlink(missing_ok=True)
+        raise
+    if before is not None:
+        before.unlink(missing_ok=True)
+
+
+def _named_arrays(description: Path) -> Path | None:
+    """Return the file of arrays that a JSON names; None: there is none, or it is damaged."""
+    try:
+        name = str(json.loads(description.read_bytes())["arrays"])
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+    is_beside_it = Path(name).name == name
+    is_of_this_kind = name.startswith(f"{description.stem}-") and name.endswith(".safetensors")
+    return description.parent / name if is_beside_it and is_of_this_kind else None
 
 
 def load_object(folder: str | os.PathLike[str], kind: str) -> Kept:
@@ -147,15 +166,10 @@ def load_object(folder: str | os.PathLike[str], kind: str) -> Kept:
     if not description.is_file():
         raise KeptError(f"{path} holds no {kind}: there is no {description.name} in it")
     try:
-        record = json.loads(description.read_text(encoding="utf-8"))
-        if record["format"] > FORMAT:
-            raise KeptError(f"{path} was written by a later version of this package: update it")
-        name = str(record["arrays"])
-        if Path(name).name != name:
-            raise KeptError(f"{description} names arrays outside its folder: {name!r}")
-        content = (path / name).read_bytes()
+        record, content = _record_and_arrays(description)
         if hashlib.sha256(content).hexdigest() != record["sha256"]:
-            raise KeptError(f"{path / name} is damaged: its content has changed. Save it again.")
+            arrays = path / str(record["arrays"])
+            raise KeptError(f"{arrays} is damaged: its content has changed. Save it again.")
         models = {
             str(role): {key: str(model[key]) for key in ("name", "fingerprint")}
             for role, model in record["models"].items()
@@ -163,6 +177,25 @@ def load_object(folder: str | os.PathLike[str], kind: str) -> Kept:
         return Kept(path, dict(record["settings"]), load(content), models, kind)
     except (OSError, ValueError, TypeError, KeyError, AttributeError, SafetensorError) as error:
         raise KeptError(f"{path} cannot be read as a {kind}: {error!r}") from error
+
+
+def _record_and_arrays(description: Path) -> tuple[dict[str, Any], bytes]:
+    missing = None
+    while True:
+        record = json.loads(description.read_text(encoding="utf-8"))
+        if record["format"] > FORMAT:
+            raise KeptError(
+                f"{description.parent} was written by a later version of this package: update it"
+            )
+        name = str(record["arrays"])
+        if Path(name).name != name:
+            raise KeptError(f"{description} names arrays outside its folder: {name!r}")
+        try:
+            return record, (description.parent / name).read_bytes()
+        except FileNotFoundError:
+            if name == missing:
+                raise
+            missing = name  # if a save has replaced them meanwhile, the JSON names others by now
 
 
 def _fingerprint(model: Model | Lit) -> str:

@@ -190,7 +190,8 @@ class KnnClassifier(Classifier):
 
         Raises:
             FileNotFoundError, TypeError, ValueError: As `extract_features`.
-            ValueError: Another number of labels than of pictures, or one is missing.
+            ValueError: Another number of labels than of pictures, or one is missing; no picture;
+                vectors that are not finite.
         """
         found = self._read(pictures)
         self.labels_ = labels_for(found, labels)
@@ -210,9 +211,11 @@ class KnnClassifier(Classifier):
 
         Raises:
             NotFittedError: Before `fit`.
+            ValueError: As `predict`.
         """
         self._check_fitted()
-        return search(self._read(pictures).vectors, self.gallery_, k=self.k if k is None else k)
+        found = self._read_to_compare(pictures)
+        return search(found.vectors, self.gallery_, k=self.k if k is None else k)
 
     def predict(self, pictures: Any) -> Answers:
         """Return the class of each picture, with the shares of the votes as probabilities.
@@ -224,9 +227,11 @@ class KnnClassifier(Classifier):
 
         Raises:
             NotFittedError: Before `fit`.
+            FileNotFoundError, TypeError, ValueError: As `extract_features`.
+            ValueError: Vectors of another width than those of the fit, or not finite.
         """
         self._check_fitted()
-        found = self._read(pictures)
+        found = self._read_to_compare(pictures)
         near = search(found.vectors, self.gallery_, k=self.k)
         shares = vote(near, self._class_of_, len(self.classes_), self.temperature)
         return answer(found, self.classes_.tolist(), shares, near.cosines[:, 0], self.promise_)
@@ -273,9 +278,12 @@ class KnnClassifier(Classifier):
             loaded.promise_ = Promise(**of["promise"]) if of["promise"] else None
             return loaded
 
-    def _read(self, pictures: Any) -> Vectors:
+    def _read(self, pictures: Any, width: int | None = None) -> Vectors:
         reading = Reading(self.pooling, self.size, self.cache, self.progress)
-        return vectors_of(self.dinov2, pictures, reading)
+        return vectors_of(self.dinov2, pictures, reading, width)
+
+    def _read_to_compare(self, pictures: Any) -> Vectors:
+        return self._read(pictures, self.gallery_.shape[1])
 
     def _check_fitted(self) -> None:
         if not hasattr(self, "gallery_"):

@@ -48,7 +48,7 @@ class Reading:
     progress: bool | None = None
 
 
-def vectors_of(dinov2: Model, pictures: Any, reading: Reading) -> Vectors:
+def vectors_of(dinov2: Model, pictures: Any, reading: Reading, width: int | None = None) -> Vectors:
     """Return one vector for each picture, in memory that the number of patches does not fill.
 
     Args:
@@ -56,11 +56,48 @@ def vectors_of(dinov2: Model, pictures: Any, reading: Reading) -> Vectors:
         pictures: What `extract_features` takes, or its result; or vectors already made, as
             `Vectors` or `Embeddings`, which are given back.
         reading: How to read pictures.
+        width: As for `check_vectors`.
 
     Raises:
         FileNotFoundError, TypeError, ValueError: As `extract_features`.
-        ValueError: Features of another model or size, or without the patches that are needed.
+        ValueError: Features of another model or size, or without the patches that are needed; or
+            as `check_vectors`.
     """
+    found = _read(dinov2, pictures, reading)
+    check_vectors(found, width)
+    return found
+
+
+def check_vectors(found: Vectors | Embeddings, width: int | None = None) -> None:
+    """Refuse vectors that cannot be compared with others.
+
+    Args:
+        found: Vectors of N pictures.
+        width: How many numbers those have that they will be compared with; None: with none yet.
+
+    Raises:
+        ValueError: They are not (N, D), have another width, or hold values that are not finite.
+    """
+    shape = np.shape(found.vectors)
+    if len(shape) != 2:
+        raise ValueError(f"vectors of pictures have the shape {shape}: (N, D) is needed")
+    if width is not None and shape[1] != width:
+        raise ValueError(
+            f"vectors of {shape[1]} numbers cannot be compared with those of {width} that are "
+            "known: give pictures, or vectors that were made as those were"
+        )
+    is_bad = ~np.isfinite(found.vectors).all(1)  # (N,)
+    if is_bad.any():
+        bad = [printable(found.names[row]) for row in np.flatnonzero(is_bad)]
+        more = ", ..." if len(bad) > LISTED else ""
+        raise ValueError(
+            f"the vectors of {len(bad)} of {len(is_bad)} pictures hold values that are not "
+            f"finite, and are like no others: {', '.join(bad[:LISTED])}{more}. Leave these out, "
+            "or make their vectors again"
+        )
+
+
+def _read(dinov2: Model, pictures: Any, reading: Reading) -> Vectors:
     if isinstance(pictures, Vectors):
         return pictures
     if isinstance(pictures, Embeddings):
@@ -132,13 +169,15 @@ def classes_of(labels: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64]]:
         labels: (N,).
 
     Raises:
-        ValueError: A label is missing, as None or NaN; or they cannot be sorted.
+        ValueError: There is no label; one is missing, as None or NaN; or they cannot be sorted.
 
     Example:
         >>> classes_of(np.array(["dog", "cat", "dog"]))[1].tolist()
         [1, 0, 1]
     """
     given = labels.tolist()
+    if not given:
+        raise ValueError("no picture, and so no label, is there to learn from: give one or more")
     # NaN, and what stands for it elsewhere, is not equal to itself
     missing = [i for i, one in enumerate(given) if one is None or (one != one) is not False]
     if missing:
@@ -156,5 +195,23 @@ def classes_of(labels: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64]]:
 
 def unit(vectors: NDArray[Any]) -> NDArray[np.float32]:
     """Return vectors (..., D) scaled to length 1, float32; one of length 0 stays as it is."""
-    length = np.linalg.norm(vectors, axis=-1, keepdims=True)
-    return (vectors / np.where(length == 0, 1, length)).astype(np.float32)
+    if vectors.dtype == np.float16:
+        vectors = vectors.astype(np.float32)
+    with np.errstate(over="ignore"):  # of squares, which is seen to below
+        length = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    scaled = (vectors / np.where(length == 0, 1, length)).astype(np.float32)
+    # what is smaller or infinite comes of squares that their type cannot hold
+    limits = np.finfo(length.dtype)
+    least = np.sqrt(limits.tiny / limits.eps)
+    is_lost = ~((length[..., 0] > least) & (length[..., 0] < np.inf))
+    if is_lost.any():
+        scaled[is_lost] = _unit_of_any_length(vectors[is_lost])
+    return scaled
+
+
+def _unit_of_any_length(vectors: NDArray[Any]) -> NDArray[np.float32]:
+    wide = vectors.astype(np.float64)
+    largest = np.abs(wide).max(axis=-1, keepdims=True, initial=0)
+    near_one = wide / np.where(largest == 0, 1, largest)
+    length = np.linalg.norm(near_one, axis=-1, keepdims=True)
+    return (near_one / np.where(length == 0, 1, length)).astype(np.float32)

@@ -17,6 +17,7 @@ from .few_shot import FewShot
 from .keeping import load_object, save_object
 from .naming import answer_by_names
 from .promise import Promise
+from .vectors import check_vectors
 from .words import TEMPLATES, Templates, check_names, name_vectors, prompts
 
 __all__ = ["TEMPLATES", "Bridge", "FewShot", "ZeroShot", "name_vectors"]
@@ -102,10 +103,12 @@ class ZeroShot(Classifier):
 
         Raises:
             FileNotFoundError, TypeError, ValueError: As `extract_features`.
+            ValueError: Embeddings of another width than those of the names, or not finite.
             NotFittedError: A `Bridge` before its `fit`.
         """
         temperature = self.temperature or self.clip.temperature
         found, familiarity = self._embed(pictures), None
+        check_vectors(found, self.texts_.shape[1])
         if isinstance(self.clip, Bridge):
             familiarity = self.clip.familiarity(found, self.texts_)
         return answer_by_names(
