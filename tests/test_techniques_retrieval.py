@@ -6,7 +6,9 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -15,7 +17,8 @@ from processes import SECONDS, finish, start
 
 from dinov2_helpers import ImageError, extract_features, load_clip, load_dinov2, load_scenes
 from dinov2_helpers.techniques import Bridge, ImageIndex, KeptError, retrieval
-from dinov2_helpers.techniques.store import WhereError
+from dinov2_helpers.techniques.store import Entry, WhereError
+from dinov2_helpers.techniques.vector_search import Space
 
 N = 120  # enough for a bridge
 WORDS = "a cat, a dog"
@@ -474,3 +477,94 @@ def test_two_processes_search_while_one_adds(tmp_path, photographs, dinov2, clip
     assert added == 24
     for seen in (first, second):
         assert seen <= set(range(0, 25, 4)) and 24 in seen
+
+
+# Several threads
+
+
+class SeenLock:
+    """A lock that tells when somebody has to wait for it."""
+
+    def __init__(self):
+        self.lock = threading.RLock()
+        self.is_waited_for = threading.Event()
+
+    def __enter__(self):
+        if not self.lock.acquire(blocking=False):
+            self.is_waited_for.set()
+            self.lock.acquire()
+
+    def __exit__(self, *_):
+        self.lock.release()
+
+
+def test_a_search_waits_while_another_thread_takes_in_what_has_changed(
+    index, few, photographs, monkeypatch
+):
+    index.add(few)
+    index.search(picture=1)
+    index.add(photographs / "050.png")
+    index._lock = SeenLock()
+    take, others = Space._take, []
+
+    def take_beside_another(space, changes):
+        if not others:
+            others.append(pool.submit(index.search, picture=few / "003.png", k=1))
+            assert index._lock.is_waited_for.wait(SECONDS)
+        take(space, changes)
+
+    monkeypatch.setattr(Space, "_take", take_beside_another)
+    with ThreadPoolExecutor(1) as pool:
+        (own,) = index.search(picture=photographs / "050.png", k=1)
+        (hit,) = others[0].result()
+    assert (own.path.name, hit.path.name) == ("050.png", "003.png")
+    assert (own.score, hit.score) == (pytest.approx(1, abs=1e-5), pytest.approx(1, abs=1e-5))
+
+
+def test_searches_are_right_beside_a_thread_that_adds_and_deletes(index):
+    rng = np.random.default_rng(0)
+
+    def entry(name, dinov2, clip):
+        path = f"/{name}.png"
+        facts = {"size": 1, "mtime_ns": 1, "sha256": "", "width": 9, "height": 9, "attributes": {}}
+        return Entry(path.encode(), path, dinov2=dinov2, clip=clip, **facts)
+
+    def random_entries(prefix, count):
+        rows = [
+            (rng.normal(size=2 * index.dinov2.dim), rng.normal(size=index.clip.dim))
+            for _ in range(count)
+        ]
+        return [
+            entry(f"{prefix}-{n}", dinov2.astype(np.float32), unit(clip).astype(np.float32))
+            for n, (dinov2, clip) in enumerate(rows)
+        ]
+
+    stay = random_entries("stay", 100)
+    (words,) = index.clip.embed_texts([WORDS])
+    said = entry("said", stay[0].dinov2, words)
+    twins = [entry(f"twin-{n}", one.dinov2, one.clip) for n, one in enumerate(stay)]
+    first = index.store.write([*stay, *twins, said])[0]
+    come_and_go = [random_entries(f"guest-{n}", 20) for n in range(100)]
+
+    def change():
+        for entries in come_and_go:
+            ids = index.store.write(entries)
+            index.delete(ids=ids[:15])
+
+    def by_picture():
+        for number in range(1, 100):
+            (hit,) = index.search(picture=first + number, k=1)
+            assert hit.path.name == f"twin-{number}.png"
+            assert hit.score == pytest.approx(1, abs=1e-5)
+
+    def by_words():
+        for _ in range(100):
+            (hit,) = index.search(WORDS, k=1, bridge=0)
+            assert hit.path.name == "said.png"
+            assert hit.score == pytest.approx(1, abs=1e-5)
+
+    with ThreadPoolExecutor(4) as pool:
+        running = [pool.submit(work) for work in (change, by_picture, by_picture, by_words)]
+    for one in running:
+        one.result()
+    assert len(index) == 201 + 5 * len(come_and_go)

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -109,7 +110,8 @@ class ImageIndex:
 
     The vectors of DINOv2 and of CLIP lie with paths and attributes in a SQLite database in a folder
     of its own. What `add` and `delete` have said is done stays done, whatever happens to the
-    process. Open it in any number of processes; each sees what another has written.
+    process. Open it in any number of processes; each sees what another has written. One that is open
+    may be used by several threads at once, of which one at a time compares vectors.
 
     Words are compared with CLIP's vectors of the pictures and, through a `Bridge` that the store
     fits on its own pictures, with DINOv2's; pictures with DINOv2's. Several similarities are
@@ -183,6 +185,9 @@ class ImageIndex:
         self.exact = exact
         self.cache = cache
         self.progress = progress
+        # held by whoever uses what is in memory: models that are being loaded, spaces, the bridge; and
+        # taken before the store's own lock, never while that is held
+        self._lock = threading.RLock()
         self._models: dict[str, Any] = {}
         path = local_path(folder)
         models = None
@@ -233,9 +238,10 @@ class ImageIndex:
         return model
 
     def _model(self, role: str) -> Any:
-        if role not in self._models:
-            self._models[role] = self._kept.model(role)
-        return self._models[role]
+        with self._lock:
+            if role not in self._models:
+                self._models[role] = self._kept.model(role)
+            return self._models[role]
 
     # Its life
 
@@ -255,7 +261,8 @@ class ImageIndex:
 
     def close(self) -> None:
         """Close the database; a second time does nothing."""
-        self.store.close()
+        with self._lock:
+            self.store.close()
 
     def add(self, pictures: Any, attributes: Attributes = None) -> Added:
         """Add the pictures of a folder or list; known files are skipped, changed ones renewed.
@@ -416,7 +423,8 @@ class ImageIndex:
         wanted = list(ids)
         if others := [one for one in wanted if not _is_whole(one)]:
             raise TypeError(f"ids: {others[0]!r} is no id of a picture, which is a whole number")
-        return self.store.delete(wanted)
+        with self._lock:  # what a search in another thread has found stays until it is shown
+            return self.store.delete(wanted)
 
     def forget_missing(self) -> int:
         """Delete the pictures whose files are gone; return how many.
@@ -433,7 +441,7 @@ class ImageIndex:
                 f"none of the {len(gone)} pictures is there, such as {printable(paths[0][1])}: is "
                 "their disk connected? delete(where='1') deletes them all"
             )
-        return self.store.delete(gone)
+        return self.delete(ids=gone)
 
     def compact(self) -> None:
         """Give the space of deleted pictures back to the disk."""
@@ -499,15 +507,30 @@ class ImageIndex:
         if words is None and picture is None:
             raise ValueError("a search needs words, picture=..., or both")
         allowed = None if where is None else self.store.select(where, params)
-        parts = self._parts(words, picture, bridge, weight)
         own = int(picture) if _is_whole(picture) else None
-        ids, scores = _fused(parts, k + (own is not None), allowed)
-        found = [(i, s) for i, s in zip(ids.tolist(), scores.tolist(), strict=True) if i != own]
-        return self._hits(found[:k], words or "")
+        looked = None if picture is None or own is not None else self._looked(picture)
+        with self._lock:
+            parts = self._parts(words, looked if own is None else own, bridge, weight)
+            ids, scores = _fused(parts, k + (own is not None), allowed)
+            found = [(i, s) for i, s in zip(ids.tolist(), scores.tolist(), strict=True) if i != own]
+            return self._hits(found[:k], words or "")
+
+    def _looked(self, picture: Any) -> NDArray[np.float32]:
+        """Return the unit vector of a picture, which DINOv2 makes while other threads search."""
+        name = os.fsdecode(picture) if isinstance(picture, str | os.PathLike) else "picture"
+        features = self._look({name: open_image(picture)})
+        if not len(features):  # it was read, and gives no features
+            raise ImageError(name, features.skipped[0].reason)
+        return _parts_of(features.pooled("both"), self.by)[0]
 
     def _parts(
-        self, words: str | None, picture: Any, bridge: float | None, weight: float | None
+        self,
+        words: str | None,
+        picture: NDArray[np.float32] | int | None,
+        bridge: float | None,
+        weight: float | None,
     ) -> list[_Part]:
+        """Return what a query asks of which space, as the store is now; the lock is held."""
         by_words = 1.0
         if words is not None and picture is not None:
             by_words = self.words if weight is None else _check_share("weight", weight)
@@ -516,7 +539,7 @@ class ImageIndex:
             space = self._space("picture")
             parts.append(_Part(space, self._picture_vector(space, picture), 1 - by_words))
         if words is not None:
-            (vector,) = self.clip.embed_texts([words])
+            (vector,) = self.clip.embed_texts([words])  # a tokenizer is for one thread at a time
             bridged = self._bridged(bridge)
             share = 0.0
             if bridged is not None:
@@ -525,17 +548,16 @@ class ImageIndex:
             parts.append(_Part(self._space("words"), vector, by_words * (1 - share)))
         return [part for part in parts if part.weight > 0] if len(parts) > 1 else parts
 
-    def _picture_vector(self, space: Space, picture: Any) -> NDArray[np.float32]:
-        if _is_whole(picture):
-            place = int(np.searchsorted(space.ids, picture))
-            if place == len(space) or space.ids[place] != picture:
-                raise KeptError(f"{self.store.folder} holds no picture of id {picture}")
-            return space.vectors[place].copy()
-        name = os.fsdecode(picture) if isinstance(picture, str | os.PathLike) else "picture"
-        features = self._look({name: open_image(picture)})
-        if not len(features):  # it was read, and gives no features
-            raise ImageError(name, features.skipped[0].reason)
-        return _parts_of(features.pooled("both"), self.by)[0]
+    def _picture_vector(
+        self, space: Space, picture: NDArray[np.float32] | int
+    ) -> NDArray[np.float32]:
+        """Return the vector itself, or that of the picture of an id."""
+        if not isinstance(picture, int):
+            return picture
+        place = int(np.searchsorted(space.ids, picture))
+        if place == len(space) or space.ids[place] != picture:
+            raise KeptError(f"{self.store.folder} holds no picture of id {picture}")
+        return space.vectors[place].copy()
 
     def _space(self, name: str) -> Space:
         """Return the vectors that pictures or words are compared with, as they are now."""
@@ -576,8 +598,9 @@ class ImageIndex:
         """
         bridge = Bridge(self.dinov2, self.clip, cache=self.cache, progress=self.progress)
         fitted = bridge.fit(pictures)
-        fitted.save(self.store.folder / "bridge")
-        self._take_bridge(fitted)
+        with self._lock:
+            fitted.save(self.store.folder / "bridge")
+            self._take_bridge(fitted)
         return fitted
 
     def _take_bridge(self, fitted: Bridge) -> Space:
