@@ -116,6 +116,22 @@ def test_bad_pictures_are_reported_and_the_others_are_there(index, few, caplog):
     assert "gone.png" in caplog.text
 
 
+@pytest.mark.parametrize("name", ["a\0b.png", "\ud800.png"])
+def test_a_name_that_no_file_can_have_is_reported_and_the_others_are_there(index, few, name):
+    added = index.add([few / "000.png", name, few / "001.png"])
+    assert added.new == len(index) == 2
+    ((place, said, reason),) = [(one.index, one.name, one.reason) for one in added.skipped]
+    assert place == 1
+    assert said.endswith(".png") and said.isprintable()
+    assert reason.startswith("cannot be read: ")
+
+
+def test_what_the_store_cannot_do_is_no_fault_of_a_picture(index, few, monkeypatch):
+    monkeypatch.setattr(index.store, "known", lambda path: os.stat(few / "nowhere"))
+    with pytest.raises(FileNotFoundError):
+        index.add(few)
+
+
 def test_a_known_file_that_is_broken_now_keeps_what_was_known_of_it(index, few):
     index.add(few)
     (few / "000.png").write_bytes(b"no picture")

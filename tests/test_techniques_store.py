@@ -123,7 +123,8 @@ def test_two_processes_read_while_one_writes(store):
 def test_ids_are_stable_and_never_reused(store):
     (first,) = store.write([entry(0)])
     assert first == 1
-    assert store.delete([200, 4000]) == 1
+    assert store.delete([200, 4000, 2**70, -(2**70), 0]) == 1
+    assert store.row(2**70) is None
     (number,) = store.write([entry(500)])
     assert number > 200
     assert len(store) == 200

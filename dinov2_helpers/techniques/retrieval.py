@@ -4,6 +4,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from itertools import islice
@@ -305,8 +306,9 @@ class ImageIndex:
         for index, path, attributes in batch:
             try:
                 found = self._look_at(index, path, attributes, described)
-            except OSError as error:
-                skipped.append(_unreadable(index, path, error))
+            except ImageError as error:
+                log.warning("%s", error)
+                skipped.append(Skipped(index, printable(path), error.reason))
                 continue
             if found is None:
                 counts["known"] += 1
@@ -332,13 +334,15 @@ class ImageIndex:
         described: dict[int, Mapping[str, Any]],
     ) -> _File | None:
         """Return what is to be read anew, None for what is known, noting new attributes of it."""
-        status = path.stat()
+        with _reading(path):
+            status = path.stat()
         known = self.store.known(os.fsencode(path))
         if known and attributes is not None and dict(attributes) != known.attributes:
             described[known.id] = attributes
         if known and (known.size, known.mtime_ns) == (status.st_size, status.st_mtime_ns):
             return None
-        content = sha256_of(path)
+        with _reading(path):
+            content = sha256_of(path)
         if known and content == known.sha256:
             self.store.touch(known.id, status.st_size, status.st_mtime_ns)
             return None
@@ -758,10 +762,14 @@ def _attributes_of(
     return attributes
 
 
-def _unreadable(index: int, path: Path, error: OSError) -> Skipped:
-    reason = f"cannot be read: {error.strerror or error}"
-    log.warning("%s: %s", printable(path), reason)
-    return Skipped(index, printable(path), reason)
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Raise an ImageError where a file cannot be read, or no file can have such a name."""
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ImageError(path, f"cannot be read: {reason}") from error
 
 
 def _is_gone(path: bytes) -> bool:

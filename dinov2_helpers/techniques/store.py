@@ -29,6 +29,7 @@ FORMAT = 1  # of the database; raised when older code could not read it
 NAME = "pictures.sqlite"
 PATIENCE = 30.0  # seconds to wait for another process that writes
 LONGEST_WHERE = 20.0  # seconds that a condition may take
+LARGEST_ID = 2**63 - 1
 DTYPES = ("float32", "float16")
 COLUMNS = ("id", "name", "size", "mtime_ns", "sha256", "width", "height", "attributes")
 
@@ -280,7 +281,7 @@ class Store:
 
     def delete(self, ids: Iterable[int]) -> int:
         """Delete pictures by id, in one transaction; return how many there were."""
-        wanted = [(int(number),) for number in ids]
+        wanted = [(int(number),) for number in ids if _can_be_id(number)]
         with self._transaction() as connection:
             deleted = connection.executemany("DELETE FROM files WHERE id = ?", wanted).rowcount
             if deleted > 0:
@@ -355,6 +356,8 @@ class Store:
 
     def row(self, number: int) -> Row | None:
         """Return a picture by its id."""
+        if not _can_be_id(number):
+            return None
         query = "SELECT path, width, height, attributes FROM files WHERE id = ?"
         with self._lock:
             found = self._connection.execute(query, [int(number)]).fetchone()
@@ -405,6 +408,11 @@ class Store:
                 self._reader.close()
                 self._reader = None
             self._connection.close()
+
+
+def _can_be_id(number: int) -> bool:
+    """Say whether SQLite can have given a number to a row; it cannot even be asked of larger ones."""
+    return 0 < number <= LARGEST_ID
 
 
 def _json_of(attributes: Mapping[str, Any], name: str) -> str:
