@@ -4,11 +4,13 @@ import json
 import logging
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 
 import numpy as np
 import pytest
@@ -293,6 +295,22 @@ def test_another_process_finds_the_same_by_the_models_that_the_store_names(tmp_p
     for hits, again in zip(found, json.loads(said.splitlines()[-1]), strict=True):
         assert [hit.id for hit in hits] == [number for number, _ in again]
         np.testing.assert_allclose([hit.score for hit in hits], [s for _, s in again], atol=1e-5)
+
+
+@pytest.mark.parametrize("is_begun", [False, True])
+def test_a_file_that_an_interrupted_making_left_becomes_a_store(
+    tmp_path, few, dinov2, clip, is_begun
+):
+    path = tmp_path / "pictures.sqlite"
+    path.touch()
+    if is_begun:
+        with closing(sqlite3.connect(path)) as connection:
+            connection.execute("PRAGMA journal_mode=WAL")
+        assert path.stat().st_size > 0
+    with pytest.raises(KeptError, match="holds no index"):
+        ImageIndex.open(tmp_path, dinov2, clip)
+    with ImageIndex(tmp_path, dinov2, clip, progress=False) as index:
+        assert index.add(few).new == 8
 
 
 def test_other_models_and_no_store_are_refused(tmp_path, shared, dinov2_with_registers, clip):

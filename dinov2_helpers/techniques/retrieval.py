@@ -28,7 +28,7 @@ from ..pictures.files import LeftOut, describe_left_out, list_images, local_path
 from .bridge import Bridge
 from .hits import Hit, Hits
 from .keeping import Kept, KeptError
-from .store import DTYPES, NAME, Entry, Store
+from .store import DTYPES, Entry, Store, holds_store
 from .vector_search import Choice, Ids, Kind, Space, choose, rows_among
 from .vectors import Vectors, unit
 
@@ -111,8 +111,8 @@ class ImageIndex:
 
     The vectors of DINOv2 and of CLIP lie with paths and attributes in a SQLite database in a folder
     of its own. What `add` and `delete` have said is done stays done, whatever happens to the
-    process. Open it in any number of processes; each sees what another has written. One that is open
-    may be used by several threads at once, of which one at a time compares vectors.
+    process. Open it in any number of processes; each sees what another has written. One that is
+    open may be used by several threads at once, of which one at a time compares vectors.
 
     Words are compared with CLIP's vectors of the pictures and, through a `Bridge` that the store
     fits on its own pictures, with DINOv2's; pictures with DINOv2's. Several similarities are
@@ -139,7 +139,8 @@ class ImageIndex:
         progress: As there.
 
     Raises:
-        KeptError: The store was made with other models, is damaged or of a later version.
+        KeptError: The store was made with other models, is damaged or of a later version. All
+            methods raise it for damage, and where another process keeps writing.
         ValueError: Impossible settings.
 
     Source: Faiss, Douze et al. 2024, "The Faiss library"; late fusion after standardising, Fox &
@@ -186,13 +187,13 @@ class ImageIndex:
         self.exact = exact
         self.cache = cache
         self.progress = progress
-        # held by whoever uses what is in memory: models that are being loaded, spaces, the bridge; and
-        # taken before the store's own lock, never while that is held
+        # held by whoever uses what is in memory: models that are being loaded, spaces, the bridge;
+        # and taken before the store's own lock, never while that is held
         self._lock = threading.RLock()
         self._models: dict[str, Any] = {}
         path = local_path(folder)
         models = None
-        if not (path / NAME).is_file():
+        if not holds_store(path):
             self._models = {"dinov2": dinov2 or load_dinov2(), "clip": clip or load_clip()}
             models = {role: _record_of(model) for role, model in self._models.items()}
         self.store = Store(path, models=models, dtype=dtype)
@@ -222,7 +223,7 @@ class ImageIndex:
             KeptError: There is no store in the folder, or as for the constructor.
         """
         path = local_path(folder)
-        if not (path / NAME).is_file():
+        if not holds_store(path):
             raise KeptError(f"{printable(path)} holds no index of pictures: make one with add()")
         return cls(path, dinov2, clip, **settings)
 
