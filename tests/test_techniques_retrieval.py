@@ -7,15 +7,17 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
-from processes import SECONDS, finish, start
+from processes import SECONDS, as_nobody, finish, start
 
 from dinov2_helpers import ImageError, extract_features, load_clip, load_dinov2, load_scenes
 from dinov2_helpers.techniques import Bridge, ImageIndex, KeptError, retrieval
@@ -311,6 +313,35 @@ def test_a_file_that_an_interrupted_making_left_becomes_a_store(
         ImageIndex.open(tmp_path, dinov2, clip)
     with ImageIndex(tmp_path, dinov2, clip, progress=False) as index:
         assert index.add(few).new == 8
+
+
+def test_a_store_that_cannot_be_written_is_searched(shared, few, dinov2, clip):
+    with ImageIndex.open(shared, dinov2, clip) as index:
+        expected = index.search(WORDS, where="width = 100")
+    # pytest's own folders are closed to others
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name) / "store"
+        shutil.copytree(shared, folder)
+        shutil.rmtree(folder / "cache")
+        pictures = Path(name) / "pictures"
+        shutil.copytree(few, pictures)
+        (pictures / "new.png").write_bytes((few / "003.png").read_bytes())
+        folder.chmod(0o555)
+        Path(name).chmod(0o755)
+
+        def work():
+            with ImageIndex.open(folder, dinov2, clip, progress=False) as index:
+                found = index.search(WORDS, where="width = 100")
+                with pytest.raises(OSError, match=r"pictures\.sqlite cannot be .*written"):
+                    index.add(pictures / "new.png")
+                with pytest.raises(OSError, match=r"pictures\.sqlite cannot be .*written"):
+                    index.delete(ids=[1])
+                return found, len(index)
+
+        (found, n), _ = as_nobody(work)
+        folder.chmod(0o755)
+    assert found == expected
+    assert n == N
 
 
 def test_other_models_and_no_store_are_refused(tmp_path, shared, dinov2_with_registers, clip):

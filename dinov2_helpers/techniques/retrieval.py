@@ -655,7 +655,10 @@ class ImageIndex:
         places, names = np.arange(len(chosen)), ("",) * len(chosen)
         pairs = Vectors(looked, places, names), Embeddings(read, places, names, ())
         fitted = Bridge(self.dinov2, self.clip).fit(*pairs)
-        fitted.save(self.store.folder / "cache")
+        try:
+            fitted.save(self.store.folder / "cache")
+        except OSError as error:
+            log.warning("%s: the bridge is not kept: %s", printable(self.store.folder), error)
         return fitted
 
     def _kept_bridge(self, folder: str) -> Bridge | None:

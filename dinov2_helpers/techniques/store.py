@@ -149,6 +149,9 @@ class WhereError(ValueError):
 class Store:
     """The open database of a folder.
 
+    Where the folder cannot be written it is only read, as it was when it was opened unless a
+    process that can write had it open then.
+
     Args:
         folder: The folder; it is made if need be.
         models: Name and fingerprint of each model, by role, for a new database.
@@ -183,11 +186,16 @@ class Store:
         self.folder.mkdir(parents=True, exist_ok=True)
         self._lock = threading.RLock()
         self._reader: sqlite3.Connection | None = None
+        can_write = os.access(self.folder, os.W_OK) and (
+            not self.path.exists() or os.access(self.path, os.W_OK)
+        )
         with _explained(self.path):
-            self._connection = _connect(self.path, "rwc")
+            self._mode = "rwc" if can_write else _mode_to_read(self.path)
+            self._connection = _connect(self.path, self._mode)
         try:
             with _explained(self.path):
-                self._connection.execute("PRAGMA journal_mode=WAL")
+                if can_write:
+                    self._connection.execute("PRAGMA journal_mode=WAL")
                 self._connection.execute("PRAGMA synchronous=FULL")
                 self._connection.execute("PRAGMA foreign_keys=ON")
                 if not _has_tables(self._connection):
@@ -412,7 +420,7 @@ class Store:
         """
         with self._held():
             if self._reader is None:
-                self._reader = _reading(self.path)
+                self._reader = _reading(self.path, self._mode.replace("rwc", "ro"))
             end = time.monotonic() + LONGEST_WHERE
             self._reader.set_progress_handler(lambda: time.monotonic() > end, 10_000)
             try:
@@ -515,9 +523,27 @@ def _connect(path: Path, mode: str) -> sqlite3.Connection:
     )
 
 
-def _reading(path: Path) -> sqlite3.Connection:
+def _mode_to_read(path: Path) -> str:
+    """Return how a database is opened by who cannot write into its folder.
+
+    SQLite keeps notes beside a file that it reads, unless they are there, or the file is said not
+    to change. It would not see what an unfinished log beside it holds then.
+    """
+    try:
+        with closing(_connect(path, "ro")) as connection:
+            _has_tables(connection)
+    except sqlite3.OperationalError as error:
+        log = path.with_name(f"{path.name}-wal")
+        is_unfinished = log.exists() and log.stat().st_size > 0
+        if is_unfinished or not str(error).startswith(_NO_ACCESS):
+            raise
+        return "ro&immutable=1"
+    return "ro"
+
+
+def _reading(path: Path, mode: str) -> sqlite3.Connection:
     """Connect so that nothing but the columns of pictures can be read, and nothing written."""
-    connection = _connect(path, "ro")
+    connection = _connect(path, mode)
     connection.execute("PRAGMA query_only=ON")
 
     def authorize(
