@@ -4,18 +4,25 @@ import json
 import logging
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
+import tempfile
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
-from processes import SECONDS, finish, start
+from processes import SECONDS, as_nobody, finish, start
 
 from dinov2_helpers import ImageError, extract_features, load_clip, load_dinov2, load_scenes
 from dinov2_helpers.techniques import Bridge, ImageIndex, KeptError, retrieval
-from dinov2_helpers.techniques.store import WhereError
+from dinov2_helpers.techniques.store import Entry, WhereError
+from dinov2_helpers.techniques.vector_search import Space
 
 N = 120  # enough for a bridge
 WORDS = "a cat, a dog"
@@ -111,6 +118,22 @@ def test_bad_pictures_are_reported_and_the_others_are_there(index, few, caplog):
     assert gone.known == 1
     assert [(one.index, "gone.png" in one.name) for one in gone.skipped] == [(1, True)]
     assert "gone.png" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["a\0b.png", "\ud800.png"])
+def test_a_name_that_no_file_can_have_is_reported_and_the_others_are_there(index, few, name):
+    added = index.add([few / "000.png", name, few / "001.png"])
+    assert added.new == len(index) == 2
+    ((place, said, reason),) = [(one.index, one.name, one.reason) for one in added.skipped]
+    assert place == 1
+    assert said.endswith(".png") and said.isprintable()
+    assert reason.startswith("cannot be read: ")
+
+
+def test_what_the_store_cannot_do_is_no_fault_of_a_picture(index, few, monkeypatch):
+    monkeypatch.setattr(index.store, "known", lambda path: os.stat(few / "nowhere"))
+    with pytest.raises(FileNotFoundError):
+        index.add(few)
 
 
 def test_a_known_file_that_is_broken_now_keeps_what_was_known_of_it(index, few):
@@ -274,6 +297,51 @@ def test_another_process_finds_the_same_by_the_models_that_the_store_names(tmp_p
     for hits, again in zip(found, json.loads(said.splitlines()[-1]), strict=True):
         assert [hit.id for hit in hits] == [number for number, _ in again]
         np.testing.assert_allclose([hit.score for hit in hits], [s for _, s in again], atol=1e-5)
+
+
+@pytest.mark.parametrize("is_begun", [False, True])
+def test_a_file_that_an_interrupted_making_left_becomes_a_store(
+    tmp_path, few, dinov2, clip, is_begun
+):
+    path = tmp_path / "pictures.sqlite"
+    path.touch()
+    if is_begun:
+        with closing(sqlite3.connect(path)) as connection:
+            connection.execute("PRAGMA journal_mode=WAL")
+        assert path.stat().st_size > 0
+    with pytest.raises(KeptError, match="holds no index"):
+        ImageIndex.open(tmp_path, dinov2, clip)
+    with ImageIndex(tmp_path, dinov2, clip, progress=False) as index:
+        assert index.add(few).new == 8
+
+
+def test_a_store_that_cannot_be_written_is_searched(shared, few, dinov2, clip):
+    with ImageIndex.open(shared, dinov2, clip) as index:
+        expected = index.search(WORDS, where="width = 100")
+    # pytest's own folders are closed to others
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name) / "store"
+        shutil.copytree(shared, folder)
+        shutil.rmtree(folder / "cache")
+        pictures = Path(name) / "pictures"
+        shutil.copytree(few, pictures)
+        (pictures / "new.png").write_bytes((few / "003.png").read_bytes())
+        folder.chmod(0o555)
+        Path(name).chmod(0o755)
+
+        def work():
+            with ImageIndex.open(folder, dinov2, clip, progress=False) as index:
+                found = index.search(WORDS, where="width = 100")
+                with pytest.raises(OSError, match=r"pictures\.sqlite cannot be .*written"):
+                    index.add(pictures / "new.png")
+                with pytest.raises(OSError, match=r"pictures\.sqlite cannot be .*written"):
+                    index.delete(ids=[1])
+                return found, len(index)
+
+        (found, n), _ = as_nobody(work)
+        folder.chmod(0o755)
+    assert found == expected
+    assert n == N
 
 
 def test_other_models_and_no_store_are_refused(tmp_path, shared, dinov2_with_registers, clip):
@@ -474,3 +542,94 @@ def test_two_processes_search_while_one_adds(tmp_path, photographs, dinov2, clip
     assert added == 24
     for seen in (first, second):
         assert seen <= set(range(0, 25, 4)) and 24 in seen
+
+
+# Several threads
+
+
+class SeenLock:
+    """A lock that tells when somebody has to wait for it."""
+
+    def __init__(self):
+        self.lock = threading.RLock()
+        self.is_waited_for = threading.Event()
+
+    def __enter__(self):
+        if not self.lock.acquire(blocking=False):
+            self.is_waited_for.set()
+            self.lock.acquire()
+
+    def __exit__(self, *_):
+        self.lock.release()
+
+
+def test_a_search_waits_while_another_thread_takes_in_what_has_changed(
+    index, few, photographs, monkeypatch
+):
+    index.add(few)
+    index.search(picture=1)
+    index.add(photographs / "050.png")
+    index._lock = SeenLock()
+    take, others = Space._take, []
+
+    def take_beside_another(space, changes):
+        if not others:
+            others.append(pool.submit(index.search, picture=few / "003.png", k=1))
+            assert index._lock.is_waited_for.wait(SECONDS)
+        take(space, changes)
+
+    monkeypatch.setattr(Space, "_take", take_beside_another)
+    with ThreadPoolExecutor(1) as pool:
+        (own,) = index.search(picture=photographs / "050.png", k=1)
+        (hit,) = others[0].result()
+    assert (own.path.name, hit.path.name) == ("050.png", "003.png")
+    assert (own.score, hit.score) == (pytest.approx(1, abs=1e-5), pytest.approx(1, abs=1e-5))
+
+
+def test_searches_are_right_beside_a_thread_that_adds_and_deletes(index):
+    rng = np.random.default_rng(0)
+
+    def entry(name, dinov2, clip):
+        path = f"/{name}.png"
+        facts = {"size": 1, "mtime_ns": 1, "sha256": "", "width": 9, "height": 9, "attributes": {}}
+        return Entry(path.encode(), path, dinov2=dinov2, clip=clip, **facts)
+
+    def random_entries(prefix, count):
+        rows = [
+            (rng.normal(size=2 * index.dinov2.dim), rng.normal(size=index.clip.dim))
+            for _ in range(count)
+        ]
+        return [
+            entry(f"{prefix}-{n}", dinov2.astype(np.float32), unit(clip).astype(np.float32))
+            for n, (dinov2, clip) in enumerate(rows)
+        ]
+
+    stay = random_entries("stay", 100)
+    (words,) = index.clip.embed_texts([WORDS])
+    said = entry("said", stay[0].dinov2, words)
+    twins = [entry(f"twin-{n}", one.dinov2, one.clip) for n, one in enumerate(stay)]
+    first = index.store.write([*stay, *twins, said])[0]
+    come_and_go = [random_entries(f"guest-{n}", 20) for n in range(100)]
+
+    def change():
+        for entries in come_and_go:
+            ids = index.store.write(entries)
+            index.delete(ids=ids[:15])
+
+    def by_picture():
+        for number in range(1, 100):
+            (hit,) = index.search(picture=first + number, k=1)
+            assert hit.path.name == f"twin-{number}.png"
+            assert hit.score == pytest.approx(1, abs=1e-5)
+
+    def by_words():
+        for _ in range(100):
+            (hit,) = index.search(WORDS, k=1, bridge=0)
+            assert hit.path.name == "said.png"
+            assert hit.score == pytest.approx(1, abs=1e-5)
+
+    with ThreadPoolExecutor(4) as pool:
+        running = [pool.submit(work) for work in (change, by_picture, by_picture, by_words)]
+    for one in running:
+        one.result()
+    assert len(index) == 201 + 5 * len(come_and_go)

@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
 import time
@@ -123,7 +124,8 @@ def test_two_processes_read_while_one_writes(store):
 def test_ids_are_stable_and_never_reused(store):
     (first,) = store.write([entry(0)])
     assert first == 1
-    assert store.delete([200, 4000]) == 1
+    assert store.delete([200, 4000, 2**70, -(2**70), 0]) == 1
+    assert store.row(2**70) is None
     (number,) = store.write([entry(500)])
     assert number > 200
     assert len(store) == 200
@@ -209,6 +211,59 @@ def test_vectors_of_another_length_or_not_finite_are_refused_and_nothing_is_writ
         with pytest.raises(ValueError, match="vector"):
             store.write([entry(899), wrong])
     assert len(store) == 200
+
+
+METHODS = {
+    "len": len,
+    "state": Store.state,
+    "changes": lambda store: store.changes("dinov2"),
+    "paths": Store.paths,
+    "known": lambda store: [store.known(entry(number).path) for number in range(200)],
+    "row": lambda store: [store.row(number) for number in range(1, 201)],
+    "select": lambda store: store.select("length(name) > 0 AND length(attributes) > 0"),
+    "write": lambda store: store.write([entry(number) for number in range(300)]),
+    "delete": lambda store: store.delete(range(1, 201)),
+    "compact": Store.compact,
+}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_what_is_damaged_is_said_by_every_method_with_the_remedy(store, method):
+    store.compact()
+    store.close()
+    path = store.folder / "pictures.sqlite"
+    content = bytearray(path.read_bytes())
+    content[4096:] = b"\xff" * (len(content) - 4096)  # all but the first page, of the schema
+    path.write_bytes(content)
+    with pytest.raises(KeptError, match="is damaged") as caught:
+        METHODS[method](Store(store.folder))
+    assert str(path) in str(caught.value)
+    assert "index the pictures again" in str(caught.value)
+
+
+@pytest.mark.parametrize("method", ["write", "delete", "compact"])
+def test_who_cannot_wait_for_another_writer_is_told_to_try_again(store, method, monkeypatch):
+    monkeypatch.setattr("dinov2_helpers.techniques.store.PATIENCE", 0.01)
+    other = sqlite3.connect(store.path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    late = Store(store.folder)
+    with pytest.raises(KeptError, match=r"pictures\.sqlite: another process is writing .* again"):
+        METHODS[method](late)
+    assert len(late) == 200
+    other.execute("ROLLBACK")
+    other.close()
+    METHODS[method](late)
+    late.close()
+
+
+def test_one_that_another_process_is_making_is_not_called_damaged(tmp_path, monkeypatch):
+    monkeypatch.setattr("dinov2_helpers.techniques.store.PATIENCE", 0.01)
+    other = sqlite3.connect(tmp_path / "pictures.sqlite", isolation_level=None)
+    other.execute("PRAGMA journal_mode=WAL")
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(KeptError, match="another process is writing"):
+        Store(tmp_path, models=MODELS)
+    other.close()
 
 
 # Vectors

@@ -2,7 +2,9 @@
 
 import logging
 import os
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from itertools import islice
@@ -26,7 +28,7 @@ from ..pictures.files import LeftOut, describe_left_out, list_images, local_path
 from .bridge import Bridge
 from .hits import Hit, Hits
 from .keeping import Kept, KeptError
-from .store import DTYPES, NAME, Entry, Store
+from .store import DTYPES, Entry, Store, holds_store
 from .vector_search import Choice, Ids, Kind, Space, choose, rows_among
 from .vectors import Vectors, unit
 
@@ -109,7 +111,8 @@ class ImageIndex:
 
     The vectors of DINOv2 and of CLIP lie with paths and attributes in a SQLite database in a folder
     of its own. What `add` and `delete` have said is done stays done, whatever happens to the
-    process. Open it in any number of processes; each sees what another has written.
+    process. Open it in any number of processes; each sees what another has written. One that is
+    open may be used by several threads at once, of which one at a time compares vectors.
 
     Words are compared with CLIP's vectors of the pictures and, through a `Bridge` that the store
     fits on its own pictures, with DINOv2's; pictures with DINOv2's. Several similarities are
@@ -136,7 +139,8 @@ class ImageIndex:
         progress: As there.
 
     Raises:
-        KeptError: The store was made with other models, is damaged or of a later version.
+        KeptError: The store was made with other models, is damaged or of a later version. All
+            methods raise it for damage, and where another process keeps writing.
         ValueError: Impossible settings.
 
     Source: Faiss, Douze et al. 2024, "The Faiss library"; late fusion after standardising, Fox &
@@ -183,10 +187,13 @@ class ImageIndex:
         self.exact = exact
         self.cache = cache
         self.progress = progress
+        # held by whoever uses what is in memory: models that are being loaded, spaces, the bridge;
+        # and taken before the store's own lock, never while that is held
+        self._lock = threading.RLock()
         self._models: dict[str, Any] = {}
         path = local_path(folder)
         models = None
-        if not (path / NAME).is_file():
+        if not holds_store(path):
             self._models = {"dinov2": dinov2 or load_dinov2(), "clip": clip or load_clip()}
             models = {role: _record_of(model) for role, model in self._models.items()}
         self.store = Store(path, models=models, dtype=dtype)
@@ -216,7 +223,7 @@ class ImageIndex:
             KeptError: There is no store in the folder, or as for the constructor.
         """
         path = local_path(folder)
-        if not (path / NAME).is_file():
+        if not holds_store(path):
             raise KeptError(f"{printable(path)} holds no index of pictures: make one with add()")
         return cls(path, dinov2, clip, **settings)
 
@@ -233,9 +240,10 @@ class ImageIndex:
         return model
 
     def _model(self, role: str) -> Any:
-        if role not in self._models:
-            self._models[role] = self._kept.model(role)
-        return self._models[role]
+        with self._lock:
+            if role not in self._models:
+                self._models[role] = self._kept.model(role)
+            return self._models[role]
 
     # Its life
 
@@ -255,7 +263,8 @@ class ImageIndex:
 
     def close(self) -> None:
         """Close the database; a second time does nothing."""
-        self.store.close()
+        with self._lock:
+            self.store.close()
 
     def add(self, pictures: Any, attributes: Attributes = None) -> Added:
         """Add the pictures of a folder or list; known files are skipped, changed ones renewed.
@@ -298,8 +307,9 @@ class ImageIndex:
         for index, path, attributes in batch:
             try:
                 found = self._look_at(index, path, attributes, described)
-            except OSError as error:
-                skipped.append(_unreadable(index, path, error))
+            except ImageError as error:
+                log.warning("%s", error)
+                skipped.append(Skipped(index, printable(path), error.reason))
                 continue
             if found is None:
                 counts["known"] += 1
@@ -325,13 +335,15 @@ class ImageIndex:
         described: dict[int, Mapping[str, Any]],
     ) -> _File | None:
         """Return what is to be read anew, None for what is known, noting new attributes of it."""
-        status = path.stat()
+        with _reading(path):
+            status = path.stat()
         known = self.store.known(os.fsencode(path))
         if known and attributes is not None and dict(attributes) != known.attributes:
             described[known.id] = attributes
         if known and (known.size, known.mtime_ns) == (status.st_size, status.st_mtime_ns):
             return None
-        content = sha256_of(path)
+        with _reading(path):
+            content = sha256_of(path)
         if known and content == known.sha256:
             self.store.touch(known.id, status.st_size, status.st_mtime_ns)
             return None
@@ -416,7 +428,8 @@ class ImageIndex:
         wanted = list(ids)
         if others := [one for one in wanted if not _is_whole(one)]:
             raise TypeError(f"ids: {others[0]!r} is no id of a picture, which is a whole number")
-        return self.store.delete(wanted)
+        with self._lock:  # what a search in another thread has found stays until it is shown
+            return self.store.delete(wanted)
 
     def forget_missing(self) -> int:
         """Delete the pictures whose files are gone; return how many.
@@ -433,7 +446,7 @@ class ImageIndex:
                 f"none of the {len(gone)} pictures is there, such as {printable(paths[0][1])}: is "
                 "their disk connected? delete(where='1') deletes them all"
             )
-        return self.store.delete(gone)
+        return self.delete(ids=gone)
 
     def compact(self) -> None:
         """Give the space of deleted pictures back to the disk."""
@@ -499,15 +512,30 @@ class ImageIndex:
         if words is None and picture is None:
             raise ValueError("a search needs words, picture=..., or both")
         allowed = None if where is None else self.store.select(where, params)
-        parts = self._parts(words, picture, bridge, weight)
         own = int(picture) if _is_whole(picture) else None
-        ids, scores = _fused(parts, k + (own is not None), allowed)
-        found = [(i, s) for i, s in zip(ids.tolist(), scores.tolist(), strict=True) if i != own]
-        return self._hits(found[:k], words or "")
+        looked = None if picture is None or own is not None else self._looked(picture)
+        with self._lock:
+            parts = self._parts(words, looked if own is None else own, bridge, weight)
+            ids, scores = _fused(parts, k + (own is not None), allowed)
+            found = [(i, s) for i, s in zip(ids.tolist(), scores.tolist(), strict=True) if i != own]
+            return self._hits(found[:k], words or "")
+
+    def _looked(self, picture: Any) -> NDArray[np.float32]:
+        """Return the unit vector of a picture, which DINOv2 makes while other threads search."""
+        name = os.fsdecode(picture) if isinstance(picture, str | os.PathLike) else "picture"
+        features = self._look({name: open_image(picture)})
+        if not len(features):  # it was read, and gives no features
+            raise ImageError(name, features.skipped[0].reason)
+        return _parts_of(features.pooled("both"), self.by)[0]
 
     def _parts(
-        self, words: str | None, picture: Any, bridge: float | None, weight: float | None
+        self,
+        words: str | None,
+        picture: NDArray[np.float32] | int | None,
+        bridge: float | None,
+        weight: float | None,
     ) -> list[_Part]:
+        """Return what a query asks of which space, as the store is now; the lock is held."""
         by_words = 1.0
         if words is not None and picture is not None:
             by_words = self.words if weight is None else _check_share("weight", weight)
@@ -516,7 +544,7 @@ class ImageIndex:
             space = self._space("picture")
             parts.append(_Part(space, self._picture_vector(space, picture), 1 - by_words))
         if words is not None:
-            (vector,) = self.clip.embed_texts([words])
+            (vector,) = self.clip.embed_texts([words])  # a tokenizer is for one thread at a time
             bridged = self._bridged(bridge)
             share = 0.0
             if bridged is not None:
@@ -525,17 +553,16 @@ class ImageIndex:
             parts.append(_Part(self._space("words"), vector, by_words * (1 - share)))
         return [part for part in parts if part.weight > 0] if len(parts) > 1 else parts
 
-    def _picture_vector(self, space: Space, picture: Any) -> NDArray[np.float32]:
-        if _is_whole(picture):
-            place = int(np.searchsorted(space.ids, picture))
-            if place == len(space) or space.ids[place] != picture:
-                raise KeptError(f"{self.store.folder} holds no picture of id {picture}")
-            return space.vectors[place].copy()
-        name = os.fsdecode(picture) if isinstance(picture, str | os.PathLike) else "picture"
-        features = self._look({name: open_image(picture)})
-        if not len(features):  # it was read, and gives no features
-            raise ImageError(name, features.skipped[0].reason)
-        return _parts_of(features.pooled("both"), self.by)[0]
+    def _picture_vector(
+        self, space: Space, picture: NDArray[np.float32] | int
+    ) -> NDArray[np.float32]:
+        """Return the vector itself, or that of the picture of an id."""
+        if not isinstance(picture, int):
+            return picture
+        place = int(np.searchsorted(space.ids, picture))
+        if place == len(space) or space.ids[place] != picture:
+            raise KeptError(f"{self.store.folder} holds no picture of id {picture}")
+        return space.vectors[place].copy()
 
     def _space(self, name: str) -> Space:
         """Return the vectors that pictures or words are compared with, as they are now."""
@@ -576,8 +603,9 @@ class ImageIndex:
         """
         bridge = Bridge(self.dinov2, self.clip, cache=self.cache, progress=self.progress)
         fitted = bridge.fit(pictures)
-        fitted.save(self.store.folder / "bridge")
-        self._take_bridge(fitted)
+        with self._lock:
+            fitted.save(self.store.folder / "bridge")
+            self._take_bridge(fitted)
         return fitted
 
     def _take_bridge(self, fitted: Bridge) -> Space:
@@ -627,7 +655,10 @@ class ImageIndex:
         places, names = np.arange(len(chosen)), ("",) * len(chosen)
         pairs = Vectors(looked, places, names), Embeddings(read, places, names, ())
         fitted = Bridge(self.dinov2, self.clip).fit(*pairs)
-        fitted.save(self.store.folder / "cache")
+        try:
+            fitted.save(self.store.folder / "cache")
+        except OSError as error:
+            log.warning("%s: the bridge is not kept: %s", printable(self.store.folder), error)
         return fitted
 
     def _kept_bridge(self, folder: str) -> Bridge | None:
@@ -735,10 +766,14 @@ def _attributes_of(
     return attributes
 
 
-def _unreadable(index: int, path: Path, error: OSError) -> Skipped:
-    reason = f"cannot be read: {error.strerror or error}"
-    log.warning("%s: %s", printable(path), reason)
-    return Skipped(index, printable(path), reason)
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Raise an ImageError where a file cannot be read, or no file can have such a name."""
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ImageError(path, f"cannot be read: {reason}") from error
 
 
 def _is_gone(path: bytes) -> bool:

@@ -13,7 +13,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -29,8 +29,18 @@ FORMAT = 1  # of the database; raised when older code could not read it
 NAME = "pictures.sqlite"
 PATIENCE = 30.0  # seconds to wait for another process that writes
 LONGEST_WHERE = 20.0  # seconds that a condition may take
+LARGEST_ID = 2**63 - 1
 DTYPES = ("float32", "float16")
 COLUMNS = ("id", "name", "size", "mtime_ns", "sha256", "width", "height", "attributes")
+
+# How SQLite begins to say what is wrong with a file, and not with a statement: Python 3.10 tells
+# no codes.
+_BUSY = ("database is locked", "database table is locked", "database schema is locked")
+_DAMAGED = ("database disk image is malformed", "malformed database", "file is not a database")
+_NO_ACCESS = (
+    *("attempt to write a readonly database", "disk I/O error", "database or disk is full"),
+    *("unable to open database file", "access permission denied"),
+)
 
 _SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -139,6 +149,9 @@ class WhereError(ValueError):
 class Store:
     """The open database of a folder.
 
+    Where the folder cannot be written it is only read, as it was when it was opened unless a
+    process that can write had it open then.
+
     Args:
         folder: The folder; it is made if need be.
         models: Name and fingerprint of each model, by role, for a new database.
@@ -151,8 +164,9 @@ class Store:
         dtype: As recorded.
 
     Raises:
-        KeptError: There is none, it is damaged, or of a later version.
-        OSError: The folder cannot be written.
+        KeptError: There is none, it is damaged, or of a later version; or another process has been
+            writing for longer than `PATIENCE`. All methods raise it for the latter and for damage.
+        OSError: The folder cannot be written; all methods that have to write raise it.
     """
 
     def __init__(
@@ -172,33 +186,41 @@ class Store:
         self.folder.mkdir(parents=True, exist_ok=True)
         self._lock = threading.RLock()
         self._reader: sqlite3.Connection | None = None
-        self._connection = _connect(self.path, "rwc")
+        can_write = os.access(self.folder, os.W_OK) and (
+            not self.path.exists() or os.access(self.path, os.W_OK)
+        )
+        with _explained(self.path):
+            self._mode = "rwc" if can_write else _mode_to_read(self.path)
+            self._connection = _connect(self.path, self._mode)
         try:
-            self._connection.execute("PRAGMA journal_mode=WAL")
-            self._connection.execute("PRAGMA synchronous=FULL")
-            self._connection.execute("PRAGMA foreign_keys=ON")
-            self._make(models, dtype)
-            meta = dict(self._connection.execute("SELECT key, value FROM meta").fetchall())
-            if int(meta["format"]) > FORMAT:
+            with _explained(self.path):
+                if can_write:
+                    self._connection.execute("PRAGMA journal_mode=WAL")
+                self._connection.execute("PRAGMA synchronous=FULL")
+                self._connection.execute("PRAGMA foreign_keys=ON")
+                if not _has_tables(self._connection):
+                    self._make(models, dtype)
+                meta = dict(self._connection.execute("SELECT key, value FROM meta").fetchall())
+            with _understood(self.path):
+                version = int(meta["format"])
+                self.models: dict[str, dict[str, str]] = json.loads(meta["models"])
+                self.dtype = str(meta["dtype"])
+            if version > FORMAT:
                 raise KeptError(f"{self.path} was written by a later version: update this package")
-            self.models: dict[str, dict[str, str]] = json.loads(meta["models"])
-            self.dtype = str(meta["dtype"])
-        except (sqlite3.DatabaseError, KeyError, ValueError) as error:
-            self._connection.close()
-            raise KeptError(
-                f"{self.path} cannot be read as an index of pictures: {error}"
-            ) from error
-        except KeptError:
+        except BaseException:
             self._connection.close()
             raise
 
     def _make(self, models: Mapping[str, Mapping[str, str]] | None, dtype: str) -> None:
         """Make the tables, unless they are there, or another process has just made them."""
         with self._transaction() as connection:
-            if connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'meta'").fetchone():
+            if _has_tables(connection):
                 return
             if models is None:
-                raise KeptError(f"{self.path} holds no index of pictures: it has no tables")
+                raise KeptError(
+                    f"{self.path} holds no index of pictures: it has no tables, as when the "
+                    "process that made it was stopped. Delete it and index the pictures again"
+                )
             for statement in _SCHEMA.split(";\n"):
                 connection.execute(statement)
             record = {"format": str(FORMAT), "models": json.dumps(models), "dtype": dtype}
@@ -208,14 +230,21 @@ class Store:
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         """Hold the right to write; all that is done inside is kept as one, or not at all."""
-        with self._lock:
-            self._connection.execute("BEGIN IMMEDIATE")
+        with self._held() as connection:
+            connection.execute("BEGIN IMMEDIATE")
             try:
-                yield self._connection
+                yield connection
+                connection.execute("COMMIT")
             except BaseException:
-                self._connection.execute("ROLLBACK")
+                if connection.in_transaction:  # SQLite ends it itself when the disk is full
+                    connection.execute("ROLLBACK")
                 raise
-            self._connection.execute("COMMIT")
+
+    @contextmanager
+    def _held(self) -> Iterator[sqlite3.Connection]:
+        """Hold the connection; what SQLite says of the file is raised with name and remedy."""
+        with self._lock, _explained(self.path):
+            yield self._connection
 
     def _next_state(self, connection: sqlite3.Connection) -> int:
         number = int(connection.execute("SELECT max(state) + 1 FROM states").fetchone()[0])
@@ -280,7 +309,7 @@ class Store:
 
     def delete(self, ids: Iterable[int]) -> int:
         """Delete pictures by id, in one transaction; return how many there were."""
-        wanted = [(int(number),) for number in ids]
+        wanted = [(int(number),) for number in ids if _can_be_id(number)]
         with self._transaction() as connection:
             deleted = connection.executemany("DELETE FROM files WHERE id = ?", wanted).rowcount
             if deleted > 0:
@@ -289,27 +318,27 @@ class Store:
 
     def compact(self) -> None:
         """Give the space of deleted pictures back to the disk."""
-        with self._lock:
-            self._connection.execute("VACUUM")
-            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        with self._held() as connection:
+            connection.execute("VACUUM")
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     # Reading
 
     def __len__(self) -> int:
-        with self._lock:
-            return int(self._connection.execute("SELECT count(*) FROM files").fetchone()[0])
+        with self._held() as connection:
+            return int(connection.execute("SELECT count(*) FROM files").fetchone()[0])
 
     def state(self) -> State:
         """Return the state that it is in; any process may have changed it since."""
         query = "SELECT state, token FROM states ORDER BY state DESC LIMIT 1"
-        with self._lock:
-            return State(*self._connection.execute(query).fetchone())
+        with self._held() as connection, _understood(self.path):
+            return State(*connection.execute(query).fetchone())
 
     def was(self, state: State) -> bool:
         """Say whether it was in a state once."""
         query = "SELECT 1 FROM states WHERE state = ? AND token = ?"
-        with self._lock:
-            return self._connection.execute(query, state).fetchone() is not None
+        with self._held() as connection:
+            return connection.execute(query, state).fetchone() is not None
 
     def changes(self, role: str, since: int = -1) -> Changes:
         """Return the vectors of a model that were written after a state, and all ids.
@@ -320,7 +349,7 @@ class Store:
         """
         if role not in ("dinov2", "clip"):
             raise ValueError(f"vectors of {role!r}: there are those of dinov2 and clip")
-        with self._lock, self._snapshot() as connection:
+        with self._snapshot() as connection:
             state = self.state()
             everything = connection.execute("SELECT id, changed FROM files ORDER BY id").fetchall()
             rows = connection.execute(
@@ -328,45 +357,52 @@ class Store:
                 "WHERE changed > ? ORDER BY id",
                 [since],
             ).fetchall()
-        changed = np.array([number for number, _ in rows], np.int64)
-        numbers = np.frombuffer(b"".join(blob for _, blob in rows), self.dtype)
-        vectors = numbers.reshape(len(rows), -1 if rows else 0).astype(np.float32)
-        ids, written = np.array(everything, np.int64).reshape(-1, 2).T.copy()
+        with _understood(self.path):
+            changed = np.array([number for number, _ in rows], np.int64)
+            numbers = np.frombuffer(b"".join(blob for _, blob in rows), self.dtype)
+            vectors = numbers.reshape(len(rows), -1 if rows else 0).astype(np.float32)
+            ids, written = np.array(everything, np.int64).reshape(-1, 2).T.copy()
         return Changes(state, ids, written, changed, vectors)
 
     @contextmanager
     def _snapshot(self) -> Iterator[sqlite3.Connection]:
         """Read several times from one and the same state."""
-        self._connection.execute("BEGIN")
-        try:
-            yield self._connection
-        finally:
-            self._connection.execute("COMMIT")
+        with self._held() as connection:
+            connection.execute("BEGIN")
+            try:
+                yield connection
+            finally:
+                if connection.in_transaction:
+                    connection.execute("COMMIT")
 
     def known(self, path: bytes) -> Known | None:
         """Return what is known of a file."""
         query = "SELECT id, size, mtime_ns, sha256, attributes FROM files WHERE path = ?"
-        with self._lock:
-            found = self._connection.execute(query, [path]).fetchone()
+        with self._held() as connection:
+            found = connection.execute(query, [path]).fetchone()
         if found is None:
             return None
         number, size, mtime_ns, digest, attributes = found
-        return Known(number, size, mtime_ns, digest, json.loads(attributes))
+        with _understood(self.path):
+            return Known(number, size, mtime_ns, digest, json.loads(attributes))
 
     def row(self, number: int) -> Row | None:
         """Return a picture by its id."""
+        if not _can_be_id(number):
+            return None
         query = "SELECT path, width, height, attributes FROM files WHERE id = ?"
-        with self._lock:
-            found = self._connection.execute(query, [int(number)]).fetchone()
+        with self._held() as connection:
+            found = connection.execute(query, [int(number)]).fetchone()
         if found is None:
             return None
         path, width, height, attributes = found
-        return Row(path, width, height, json.loads(attributes))
+        with _understood(self.path):
+            return Row(path, width, height, json.loads(attributes))
 
     def paths(self) -> list[tuple[int, bytes]]:
         """Return id and path of each picture, by rising id."""
-        with self._lock:
-            return self._connection.execute("SELECT id, path FROM files ORDER BY id").fetchall()
+        with self._held() as connection:
+            return connection.execute("SELECT id, path FROM files ORDER BY id").fetchall()
 
     def select(self, where: str, params: Sequence[Any] = ()) -> NDArray[np.int64]:
         """Return the ids of the pictures that meet a condition, rising, (M,).
@@ -382,9 +418,9 @@ class Store:
             WhereError: SQLite does not understand it, it wants to do more than read these
                 columns, or it takes too long.
         """
-        with self._lock:
+        with self._held():
             if self._reader is None:
-                self._reader = _reading(self.path)
+                self._reader = _reading(self.path, self._mode.replace("rwc", "ro"))
             end = time.monotonic() + LONGEST_WHERE
             self._reader.set_progress_handler(lambda: time.monotonic() > end, 10_000)
             try:
@@ -393,6 +429,8 @@ class Store:
                 rows = self._reader.execute(query, tuple(params)).fetchall()
                 return np.array([number for (number,) in rows], np.int64)
             except (sqlite3.Error, sqlite3.Warning, ValueError, TypeError, OverflowError) as error:
+                if str(error).startswith((*_BUSY, *_DAMAGED, *_NO_ACCESS)):
+                    raise
                 raise WhereError(
                     f"where={where!r}: {error}. It is a condition of SQL over the columns "
                     f"{', '.join(COLUMNS)}, such as \"width > 500 AND attributes->>'$.brand' = ?\""
@@ -407,6 +445,11 @@ class Store:
             self._connection.close()
 
 
+def _can_be_id(number: int) -> bool:
+    """Say whether a row can have a number; SQLite cannot even be asked of larger ones."""
+    return 0 < number <= LARGEST_ID
+
+
 def _json_of(attributes: Mapping[str, Any], name: str) -> str:
     """Return attributes as text; an error names the picture."""
     try:
@@ -418,6 +461,60 @@ def _json_of(attributes: Mapping[str, Any], name: str) -> str:
         raise (TypeError if isinstance(error, TypeError) else ValueError)(text) from error
 
 
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Raise what SQLite says of a file as an error that names it and the remedy."""
+    try:
+        yield
+    except (sqlite3.IntegrityError, sqlite3.ProgrammingError):  # of the caller, not of the file
+        raise
+    except sqlite3.DatabaseError as error:
+        said = str(error)
+        if said.startswith(_BUSY):
+            raise KeptError(f"{path}: another process is writing into it; try again") from error
+        if said.startswith(_NO_ACCESS):
+            raise OSError(f"{path} cannot be read or written: {said}") from error
+        raise _damaged(path, said) from error
+
+
+@contextmanager
+def _understood(path: Path) -> Iterator[None]:
+    """Raise a KeptError where what was read of a database is nothing that was written into it."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError) as error:
+        raise _damaged(path, repr(error)) from error
+
+
+def _damaged(path: Path, said: str) -> KeptError:
+    return KeptError(
+        f"{path} cannot be read as an index of pictures, for it is damaged: {said}. Delete the "
+        f"folder {path.parent} and index the pictures again"
+    )
+
+
+def _has_tables(connection: sqlite3.Connection) -> bool:
+    query = "SELECT 1 FROM sqlite_master WHERE name = 'meta'"
+    return connection.execute(query).fetchone() is not None
+
+
+def holds_store(folder: Path) -> bool:
+    """Say whether a folder holds a database with tables, be it damaged.
+
+    A process that is stopped while it makes one leaves a file without tables.
+    """
+    path = folder / NAME
+    if not path.is_file():
+        return False
+    if not path.stat().st_size:
+        return False
+    try:
+        with closing(_connect(path, "ro")) as connection:
+            return _has_tables(connection)
+    except sqlite3.DatabaseError:  # whoever opens it says why
+        return True
+
+
 def _connect(path: Path, mode: str) -> sqlite3.Connection:
     # as a URI, for Python takes no path of bytes that are no text
     address = f"file:{quote(os.fsencode(path))}?mode={mode}"
@@ -426,9 +523,27 @@ def _connect(path: Path, mode: str) -> sqlite3.Connection:
     )
 
 
-def _reading(path: Path) -> sqlite3.Connection:
+def _mode_to_read(path: Path) -> str:
+    """Return how a database is opened by who cannot write into its folder.
+
+    SQLite keeps notes beside a file that it reads, unless they are there, or the file is said not
+    to change. It would not see what an unfinished log beside it holds then.
+    """
+    try:
+        with closing(_connect(path, "ro")) as connection:
+            _has_tables(connection)
+    except sqlite3.OperationalError as error:
+        log = path.with_name(f"{path.name}-wal")
+        is_unfinished = log.exists() and log.stat().st_size > 0
+        if is_unfinished or not str(error).startswith(_NO_ACCESS):
+            raise
+        return "ro&immutable=1"
+    return "ro"
+
+
+def _reading(path: Path, mode: str) -> sqlite3.Connection:
     """Connect so that nothing but the columns of pictures can be read, and nothing written."""
-    connection = _connect(path, "ro")
+    connection = _connect(path, mode)
     connection.execute("PRAGMA query_only=ON")
 
     def authorize(

@@ -94,6 +94,8 @@ def choose(n: int, dim: int, kind: Kind = "auto") -> Choice:
 class Space:
     """The unit vectors of one kind in a store, kept up to date with it.
 
+    It is for one thread at a time: what is read while another refreshes it is of two states.
+
     Args:
         store: The database.
         role: Of which model's vectors: "dinov2" or "clip".
@@ -180,9 +182,9 @@ class Space:
         if fresh is not None:
             rows = np.searchsorted(changes.ids, changes.changed)
             vectors[rows] = fresh
-        self.flat = faiss.IndexFlatIP(dim)
-        self.flat.add(vectors)
-        self.ids, self.written = changes.ids, changes.written
+        flat = faiss.IndexFlatIP(dim)
+        flat.add(vectors)
+        self.ids, self.written, self.flat = changes.ids, changes.written, flat
 
     # The index that Faiss builds
 
