@@ -488,8 +488,9 @@ def _understood(path: Path) -> Iterator[None]:
 
 def _damaged(path: Path, said: str) -> KeptError:
     return KeptError(
-        f"{path} cannot be read as an index of pictures, for it is damaged: {said}. Delete the "
-        f"folder {path.parent} and index the pictures again"
+        f"{path} cannot be read as an index of pictures, for it is damaged: {said}. Delete it, "
+        "with the files beside it whose names begin so and the folder cache, and index the "
+        "pictures again"
     )
 
 
