@@ -91,7 +91,7 @@ def check_vectors(found: Vectors | Embeddings, width: int | None = None) -> None
         bad = [printable(found.names[row]) for row in np.flatnonzero(is_bad)]
         more = ", ..." if len(bad) > LISTED else ""
         raise ValueError(
-            f"the vectors of {len(bad)} of {len(is_bad)} pictures hold values that are not "
+            f"the vectors of {len(bad)} of {shape[0]} pictures hold values that are not "
             f"finite, and are like no others: {', '.join(bad[:LISTED])}{more}. Leave these out, "
             "or make their vectors again"
         )
