@@ -52,8 +52,8 @@ _REDUCIBLE = ("JPEG", "MPO")  # formats of which a fraction of the pixels can be
 _MARGIN = 2  # times the size to which a picture is scaled afterwards: the least that is decoded
 _FROM_RIGHT, _FROM_BOTTOM, _SIDEWAYS = (2, 3, 6, 7), (3, 4, 7, 8), (5, 6, 7, 8)  # orientations
 # Formats that Pillow reads as a whole or searches byte by byte, so that a huge file would end or
-# hang a run: JPEG, PNG, WebP, AVIF and HEIC. No picture in them has as many bytes.
-_READ_WHOLE = re.compile(rb"\xff\xd8|\x89PNG\r\n\x1a\n|RIFF....WEBP|....ftyp", re.DOTALL)
+# hang a run: JPEG, PNG, GIF, WebP, AVIF and HEIC. No picture in them has as many bytes.
+_READ_WHOLE = re.compile(rb"\xff\xd8|\x89PNG\r\n\x1a\n|GIF8|RIFF....WEBP|....ftyp", re.DOTALL)
 _MOST_BYTES = 2**32
 _MENDABLE = re.compile(rb"\xff\xd8|\x89PNG\r\n\x1a\n")  # JPEG, PNG
 _MOST_MENDABLE_BYTES = 2**30  # mending holds a file in memory several times
