@@ -513,6 +513,17 @@ def test_a_damaged_bridge_is_fitted_again(tmp_path, shared, dinov2, clip, caplog
     assert "the bridge is damaged" in caplog.text
 
 
+def test_a_bridge_that_was_chosen_stays(tmp_path, shared, photographs, dinov2, clip):
+    folder = tmp_path / "copy"
+    shutil.copytree(shared, folder)
+    with ImageIndex.open(folder, dinov2, clip) as index:
+        index.search(WORDS)  # takes the bridge of the store's own pictures
+        index._is_own = True  # as in the process that has fitted it
+        chosen = index.fit_bridge(sorted(photographs.iterdir())[: len(index) // 2])
+        index.search(WORDS)
+        assert index._bridge is chosen
+
+
 # Several processes
 
 

@@ -95,9 +95,9 @@ def _require_a_picture(session: Session, dinov2: "Dinov2", pictures: dict[str, P
 
 def _names(folder: str) -> dict[str, str] | None:
     """Return the names of the models that a store was made with, by role; None: it is no store."""
-    from ..techniques.store import NAME, Store
+    from ..techniques.store import Store, holds_store
 
-    if not (local_path(folder) / NAME).is_file():
+    if not holds_store(local_path(folder)):
         return None
     store = Store(local_path(folder))
     try:

@@ -1,5 +1,6 @@
 """What a search of an `ImageIndex` found, and a sheet of it to look at."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -120,7 +121,7 @@ def _card(hit: Hit, side: int) -> "Image.Image":
         picture = open_image(hit.path)
     except (ImageError, OSError) as error:
         card = Image.new("RGB", (side, side), GREY)
-        gone = "the file is gone" if not hit.path.exists() else type(error).__name__
+        gone = "the file is gone" if not os.path.exists(hit.path) else type(error).__name__
         ImageDraw.Draw(card).text((side / 2, side / 2), gone, INK, anchor="mm")
         return card
     picture.thumbnail((side, side))

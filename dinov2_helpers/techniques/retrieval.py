@@ -605,6 +605,7 @@ class ImageIndex:
         fitted = bridge.fit(pictures)
         with self._lock:
             fitted.save(self.store.folder / "bridge")
+            self._is_own = False
             self._take_bridge(fitted)
         return fitted
 
